@@ -1,0 +1,95 @@
+// A Qwen3/Qwen2 decoder: its weights, and the ONE forward pass that generation and training share.
+// Bit equality rests on this: every row's result depends on that row's tokens and positions alone, never on the
+// other rows, on how a prompt was cut into chunks, on thread count, or on whether activations are kept.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "backend.h"
+#include "model/config.h"
+
+namespace wideseek {
+
+// One row of the parameter table: the only place that knows a checkpoint name, a shape, or whether AdamW decays it.
+struct Parameter {
+  std::string name;  // Hugging Face name, e.g. model.layers.0.self_attn.q_proj.weight
+  std::vector<int64_t> shape;
+  bool decayed;  // false for norms and biases
+  int64_t num_elements() const;
+};
+
+// New tokens of one sequence inside a packed batch.
+struct SequenceSlice {
+  int64_t first_row;
+  int64_t num_rows;
+  int64_t first_position;      // tokens of this sequence that are already in the cache
+  const int32_t* block_table;  // KV blocks that cover positions [0, first_position + num_rows)
+};
+
+struct InferenceBatch {
+  const int32_t* token_ids;  // [num_rows]
+  int64_t num_rows;
+  const SequenceSlice* sequences;
+  int64_t num_sequences;
+  const int32_t* logit_rows;  // rows whose logits are wanted
+  int64_t num_logit_rows;
+};
+
+// Keys and values of all layers in fixed-size blocks. Owns the memory, not who uses which block (infer/block_manager).
+class KvCache {
+ public:
+  // Tokens per block; also the unit of the attention kernels' fixed reduction order.
+  static constexpr int64_t kBlockTokens = 16;
+  KvCache(Backend& backend, const ModelConfig& config, int64_t num_blocks);
+  ~KvCache();
+  KvCache(const KvCache&) = delete;
+  KvCache& operator=(const KvCache&) = delete;
+  int64_t num_blocks() const;
+  // Bytes of one block over all layers.
+  static int64_t block_bytes(const ModelConfig& config);
+  struct Layer;
+  Layer& layer(int64_t index);
+
+ private:
+  struct State;
+  std::unique_ptr<State> state_;
+};
+
+class Model {
+ public:
+  // Allocates all weights, uninitialised.
+  Model(Backend& backend, const ModelConfig& config, DType weight_dtype);
+  ~Model();
+  Model(const Model&) = delete;
+  Model& operator=(const Model&) = delete;
+
+  const ModelConfig& config() const;
+  // In checkpoint order; a tied lm_head is not listed.
+  const std::vector<Parameter>& parameters() const;
+
+  // Copies a whole parameter in (row-major, converted from `dtype`) or out (as `dtype`).
+  void write_parameter(int64_t index, const void* data, DType dtype);
+  void read_parameter(int64_t index, void* data, DType dtype) const;
+  // Normal(0, std) for matrices and embeddings, ones for norms, zeros for biases; counter-based, so equal on every machine.
+  void initialize(uint64_t seed, double std);
+
+  // Writes the new keys and values to `cache` and the logits [num_logit_rows, vocab_size] fp32 to host memory.
+  // Workspace for up to `max_rows` must have been reserved.
+  void reserve_inference(int64_t max_rows, int64_t max_context);
+  void forward(const InferenceBatch& batch, KvCache& cache, float* logits);
+
+  struct State;
+  State& state();
+
+ private:
+  std::unique_ptr<State> state_;
+};
+
+// ln softmax(logits / temperature)[token] of one row of [vocab_size] logits, in the exact reduction order that the
+// training forward uses. temperature must be > 0. Also used by the sampler, which is what makes it on-policy to the bit.
+float row_logprob(const float* logits, int64_t vocab_size, int32_t token, float temperature);
+
+}  // namespace wideseek
