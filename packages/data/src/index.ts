@@ -1,1 +1,6 @@
-export {};
+export * from "./expert.ts";
+export * from "./order.ts";
+export * from "./questions.ts";
+export * from "./random.ts";
+export * from "./tasks.ts";
+export * from "./world.ts";

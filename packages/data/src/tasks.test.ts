@@ -1,0 +1,88 @@
+import { mkdtemp, rm, writeFile } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import type { Task } from "@wideseek/spec";
+import fc from "fast-check";
+import { afterEach, beforeEach, describe, expect, it } from "vitest";
+import { TaskOrder } from "./order.ts";
+import { formatTask, parseTask, readTasks } from "./tasks.ts";
+
+let directory: string;
+beforeEach(async () => {
+  directory = await mkdtemp(join(tmpdir(), "wideseek-tasks-"));
+});
+afterEach(() => rm(directory, { recursive: true }));
+
+async function read(text: string): Promise<Task[]> {
+  const path = join(directory, "tasks.jsonl");
+  await writeFile(path, text);
+  const tasks: Task[] = [];
+  for await (const task of readTasks(path)) tasks.push(task);
+  return tasks;
+}
+
+describe("readTasks", () => {
+  it("reads table and QA records of the published format", async () => {
+    const tasks = await read(
+      [
+        '{"question":"q","answer":"| a |\\n|---|\\n| 1 |","unique_columns":["a"],"is_markdown":true,"instance_id":"x"}',
+        "",
+        '{"question":"who","answer":["Ada","Lovelace"],"unique_columns":null,"is_markdown":false}',
+        '{"query":"w","answer":"| a |","unique_columns":["a"],"instance_id":"ws_zh_001","evaluation":"{\\"required\\":[\\"a\\"]}"}',
+      ].join("\n"),
+    );
+    expect(tasks[0]).toMatchObject({ kind: "table", instanceId: "x", language: "en" });
+    expect(tasks[1]).toMatchObject({ kind: "qa", instanceId: "2", answers: ["Ada", "Lovelace"] });
+    expect(tasks[2]).toMatchObject({ kind: "table", language: "zh", requiredColumns: ["a"], question: "w" });
+  });
+
+  it.each([
+    ["{", "not JSON"],
+    ['{"answer":"x"}', "question"],
+    ['{"question":"q"}', "answer"],
+    ['{"question":"q","answer":"a","is_markdown":true}', "unique_columns"],
+    ['{"question":"q","answer":["a"],"is_markdown":true,"unique_columns":["a"]}', "answer"],
+    ['{"question":"q","answer":"a","evaluation":"{"}', "evaluation"],
+  ])("names file and line of the broken record %s", async (line, hint) => {
+    const good = '{"question":"q","answer":"a"}';
+    await expect(read(`${good}\n${line}\n`)).rejects.toMatchObject({
+      code: "WS_INVALID_ARGUMENT",
+      message: expect.stringMatching(new RegExp(`tasks\\.jsonl:2: .*${hint}`)),
+    });
+  });
+
+  it("reports a missing file as WS_IO", async () => {
+    await expect(readTasks(join(directory, "none.jsonl")).next()).rejects.toMatchObject({ code: "WS_IO" });
+  });
+
+  it("reads back what formatTask writes", () => {
+    const text = fc.string({ minLength: 1 });
+    const base = { instanceId: text, question: text, language: fc.constantFrom("en" as const, "zh" as const) };
+    const task: fc.Arbitrary<Task> = fc.oneof(
+      fc.record({ ...base, kind: fc.constant("qa" as const), answers: fc.array(text, { minLength: 1 }) }),
+      fc.record({
+        ...base,
+        kind: fc.constant("table" as const),
+        answer: text,
+        uniqueColumns: fc.array(text, { minLength: 1 }),
+        requiredColumns: fc.array(text),
+      }),
+    );
+    fc.assert(
+      fc.property(task, (value) => {
+        expect(parseTask(formatTask(value), "x", 0)).toEqual(value);
+      }),
+    );
+  });
+});
+
+describe("TaskOrder", () => {
+  it("visits every task once an epoch, in an order fixed by seed and cursor", () => {
+    const order = new TaskOrder(3, 10);
+    const first = Array.from({ length: 10 }, (_, cursor) => order.at(cursor));
+    const second = Array.from({ length: 10 }, (_, cursor) => order.at(10 + cursor));
+    expect([...first].sort()).toEqual([...second].sort());
+    expect(first).not.toEqual(second);
+    expect(new TaskOrder(3, 10).at(17)).toBe(second[7]);
+  });
+});
