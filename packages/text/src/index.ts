@@ -1,1 +1,4 @@
-export {};
+export * from "./chat-template.ts";
+export * from "./chat-tokenizer.ts";
+export * from "./tokenizer.ts";
+export * from "./tool-call-parser.ts";
