@@ -34,6 +34,8 @@ export interface ToolResult {
   ok: boolean;
   numSearches: number;
   numAccesses: number;
+  /** True when the model wrote the call wrong, wholly or in part; a tool that failed is not the model's mistake. */
+  malformed?: boolean | undefined;
 }
 
 /** The tools of a subagent or a single agent. Never rejects for a bad call or a dead backend; rejects only on abort. */

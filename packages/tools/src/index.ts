@@ -1,1 +1,5 @@
-export {};
+// Public face of the tools package.
+export { CorpusIndex } from "./corpus-index.ts";
+export { type ToolOptions, type ToolOptionsInput, toolOptionsSchema } from "./options.ts";
+export { readPages } from "./pages.ts";
+export { searchTools } from "./toolset.ts";

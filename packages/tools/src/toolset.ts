@@ -1,0 +1,199 @@
+// The tools `search` and `access`: a model's call in, text for the model out. Owns validation, limits and formats;
+// where pages come from is the backend's business.
+import {
+  errorMessage,
+  invalidInput,
+  type Language,
+  type SearchBackend,
+  type ToolCall,
+  type ToolDefinition,
+  type ToolResult,
+  type Toolset,
+  WideSeekError,
+} from "@wideseek/spec";
+import { z } from "zod";
+import { firstCharacters } from "./characters.ts";
+import { type SearchRole, searchToolDefinitions } from "./definitions.ts";
+import { type ToolOptions, type ToolOptionsInput, toolOptionsSchema } from "./options.ts";
+import { type ToolTexts, toolTexts } from "./tool-texts.ts";
+
+type RunContext = Parameters<Toolset["run"]>[1];
+
+/** One query or URL of a call, checked and ready to run. */
+interface Request {
+  kind: "search" | "access";
+  /** Label and subject, shown above the result. */
+  heading: string;
+  look(signal: AbortSignal): Promise<string>;
+}
+
+/** What became of a call: requests to run in order, and lines about what was wrong or left out. */
+interface Reading {
+  requests: Request[];
+  errors: string[];
+  notes: string[];
+}
+
+/** @throws WS_INVALID_ARGUMENT for impossible options */
+export function searchTools({
+  backend,
+  options = {},
+}: {
+  backend: SearchBackend;
+  options?: ToolOptionsInput;
+}): Toolset {
+  const parsed = toolOptionsSchema.safeParse(options);
+  if (!parsed.success) throw invalidInput("tools", parsed.error);
+  return new SearchToolset(backend, parsed.data);
+}
+
+class SearchToolset implements Toolset {
+  readonly #backend: SearchBackend;
+  readonly #options: ToolOptions;
+
+  constructor(backend: SearchBackend, options: ToolOptions) {
+    this.#backend = backend;
+    this.#options = options;
+  }
+
+  definitions(role: SearchRole, language: Language): readonly ToolDefinition[] {
+    return searchToolDefinitions(role, language, this.#options);
+  }
+
+  async run(call: ToolCall, { role, language, signal }: RunContext): Promise<ToolResult> {
+    signal?.throwIfAborted();
+    const texts = toolTexts[language];
+    const { requests, errors, notes } = this.#read(call, role, language);
+    // Joined before anything is thrown: no lookup outlives its call.
+    const outcomes = await Promise.allSettled(requests.map((request) => this.#look(request, texts, signal)));
+    const sections: string[] = [];
+    let ok = errors.length === 0;
+    for (const outcome of outcomes) {
+      if (outcome.status === "rejected") throw outcome.reason;
+      sections.push(outcome.value.text);
+      ok &&= outcome.value.ok;
+    }
+    if (errors.length > 0) sections.push([texts.callError, ...errors].join("\n"));
+    return {
+      text: [...sections, ...notes].join("\n\n"),
+      ok,
+      numSearches: requests.filter((request) => request.kind === "search").length,
+      numAccesses: requests.filter((request) => request.kind === "access").length,
+      malformed: errors.length > 0,
+    };
+  }
+
+  /** Rejects only on abort. */
+  async #look(
+    request: Request,
+    texts: ToolTexts,
+    signal: AbortSignal | undefined,
+  ): Promise<{ text: string; ok: boolean }> {
+    const section = (text: string): string => `${request.heading}\n${texts.result}\n${text}`;
+    try {
+      const { timeoutSeconds } = this.#options;
+      const text = await withTimeout((inner) => request.look(inner), timeoutSeconds, texts, signal);
+      return { text: section(text), ok: true };
+    } catch (error) {
+      signal?.throwIfAborted();
+      return { text: section(texts.failed(errorMessage(error))), ok: false };
+    }
+  }
+
+  #read(call: ToolCall, role: SearchRole, language: Language): Reading {
+    const texts = toolTexts[language];
+    if (call.name !== "search" && call.name !== "access") {
+      return { requests: [], errors: [texts.noSuchTool(call.name)], notes: [] };
+    }
+    const { maxItemsPerCall, defaultCount } = this.#options;
+    const list = call.name === "search" ? "queries" : "urls";
+    const item = call.name === "search" ? { query: "...", count: defaultCount } : { url: "https://..." };
+    const example = JSON.stringify({ name: call.name, arguments: role === "single" ? item : { [list]: [item] } });
+    const reading: Reading = { requests: [], errors: [], notes: [] };
+    // zod's own translations: an error is only useful in the language the model is working in.
+    const locale = { error: language === "zh" ? z.locales.zhCN().localeError : z.locales.en().localeError };
+
+    let items: readonly unknown[] = [call.arguments];
+    if (role === "subagent") {
+      const shape = z.object({ [list]: z.array(z.unknown()).min(1) }).safeParse(call.arguments, locale);
+      if (!shape.success) return { ...reading, errors: [issueLine("", shape.error), texts.expectedForm(example)] };
+      items = shape.data[list] ?? [];
+    }
+    for (const [index, value] of items.slice(0, maxItemsPerCall).entries()) {
+      const request = call.name === "search" ? this.#search(value, locale, texts) : this.#access(value, locale, texts);
+      if (!("issues" in request)) reading.requests.push(request);
+      else reading.errors.push(issueLine(role === "single" ? "" : `${list}[${index}]`, request));
+    }
+    if (reading.errors.length > 0) reading.errors.push(texts.expectedForm(example));
+    const numDropped = items.length - maxItemsPerCall;
+    if (numDropped > 0) reading.notes.push(texts.dropped(numDropped, maxItemsPerCall));
+    return reading;
+  }
+
+  #search(value: unknown, locale: Parameters<z.ZodType["safeParse"]>[1], texts: ToolTexts): Request | z.ZodError {
+    const { defaultCount, maxCount, maxQueryCharacters, hitCharacters } = this.#options;
+    const argument = z
+      .object({ query: z.string().trim().min(1), count: z.int().min(1).max(maxCount).nullish() })
+      .safeParse(value, locale);
+    if (!argument.success) return argument.error;
+    const { count } = argument.data;
+    const query = firstCharacters(argument.data.query, maxQueryCharacters);
+    return {
+      kind: "search",
+      heading: `${texts.searchQuery}\n${query}`,
+      look: async (signal) => {
+        const hits = await this.#backend.search(query, count ?? defaultCount, signal);
+        if (hits.length === 0) return texts.noHits;
+        return hits
+          .map((hit, index) => `[Doc ${index + 1}](${hit.url}):\n${firstCharacters(hit.contents, hitCharacters)}`)
+          .join("\n\n");
+      },
+    };
+  }
+
+  #access(value: unknown, locale: Parameters<z.ZodType["safeParse"]>[1], texts: ToolTexts): Request | z.ZodError {
+    const argument = z
+      .object({ url: z.string().trim().min(1), info_to_extract: z.string().nullish() })
+      .safeParse(value, locale);
+    if (!argument.success) return argument.error;
+    const { url } = argument.data;
+    return {
+      kind: "access",
+      heading: `${texts.accessUrl}\n${url}`,
+      look: async (signal) => {
+        const page = (await this.#backend.access(url, signal)) ?? "";
+        return page.trim() === "" ? texts.noPage : firstCharacters(page, this.#options.pageCharacters);
+      },
+    };
+  }
+}
+
+function issueLine(where: string, error: z.ZodError): string {
+  const issue = error.issues[0];
+  const path = [where, ...(issue?.path ?? []).map(String)].filter((part) => part !== "").join(".");
+  return path === "" ? `${issue?.message}` : `${path}: ${issue?.message}`;
+}
+
+/** Settles at the timeout or abort even when `look` ignores its signal. */
+async function withTimeout<T>(
+  look: (signal: AbortSignal) => Promise<T>,
+  seconds: number,
+  texts: ToolTexts,
+  signal: AbortSignal | undefined,
+): Promise<T> {
+  const controller = new AbortController();
+  const onAbort = (): void => controller.abort(signal?.reason);
+  signal?.addEventListener("abort", onAbort, { once: true });
+  const timer = setTimeout(() => {
+    controller.abort(new WideSeekError("WS_TIMEOUT", texts.timedOut(seconds)));
+  }, seconds * 1000);
+  const aborted = new Promise<never>((_, reject) => {
+    controller.signal.addEventListener("abort", () => reject(controller.signal.reason), { once: true });
+  });
+  try {
+    return await Promise.race([look(controller.signal), aborted]);
+  } finally {
+    clearTimeout(timer);
+    signal?.removeEventListener("abort", onAbort);
+  }
+}
