@@ -1,0 +1,120 @@
+// What an evaluation keeps of a finished episode: scores and counts, JSON-safe. Owns the line format of the resume file.
+import {
+  type Episode,
+  invalidInput,
+  numSampledTokens,
+  type RewardBreakdown,
+  type Role,
+  type StopReason,
+  type Trajectory,
+} from "@wideseek/spec";
+import { z } from "zod";
+
+export interface AgentResult {
+  agentId: string;
+  role: Role;
+  stopReason: StopReason;
+  numTurns: number;
+  numSampledTokens: number;
+  /** Tokens of the whole history, given and sampled. */
+  numContextTokens: number;
+  numSubagentCalls: number;
+  numSearches: number;
+  numAccesses: number;
+  numMalformedCalls: number;
+  numErrors: number;
+}
+
+export interface EpisodeResult {
+  instanceId: string;
+  sample: number;
+  /** Unsigned 64 bits in decimal: JSON has no bigint. */
+  seed: string;
+  workflow: Episode["workflow"];
+  reward: RewardBreakdown;
+  answer: string;
+  seconds: number;
+  /** The lead or single agent first. */
+  agents: AgentResult[];
+}
+
+const count: z.ZodType<number> = z.number().int().nonnegative();
+const agentSchema: z.ZodType<AgentResult> = z.strictObject({
+  agentId: z.string(),
+  role: z.enum(["lead", "subagent", "single"]),
+  stopReason: z.enum(["answered", "context", "turns", "timeout", "error"]),
+  numTurns: count,
+  numSampledTokens: count,
+  numContextTokens: count,
+  numSubagentCalls: count,
+  numSearches: count,
+  numAccesses: count,
+  numMalformedCalls: count,
+  numErrors: count,
+});
+const tableSchema = z.strictObject({
+  itemPrecision: z.number(),
+  itemRecall: z.number(),
+  itemF1: z.number(),
+  rowPrecision: z.number(),
+  rowRecall: z.number(),
+  rowF1: z.number(),
+  success: z.number(),
+});
+const rewardSchema = z.strictObject({
+  judged: z.boolean(),
+  score: z.number(),
+  table: tableSchema.optional(),
+  qa: z.strictObject({ exactMatch: z.number(), tokenF1: z.number() }).optional(),
+  formatReward: z.number(),
+  toolReward: z.number(),
+  lengthPenalty: z.number(),
+  total: z.number(),
+  reason: z.string(),
+});
+const resultSchema: z.ZodType<EpisodeResult> = z.strictObject({
+  instanceId: z.string(),
+  sample: count,
+  seed: z.string().regex(/^\d+$/),
+  workflow: z.enum(["mas", "sa"]),
+  reward: rewardSchema,
+  answer: z.string(),
+  seconds: z.number(),
+  agents: z.array(agentSchema).min(1),
+});
+
+function agentResult(trajectory: Trajectory): AgentResult {
+  return {
+    agentId: trajectory.agentId,
+    role: trajectory.role,
+    stopReason: trajectory.stopReason,
+    numTurns: trajectory.numTurns,
+    numSampledTokens: numSampledTokens(trajectory),
+    numContextTokens: trajectory.segments.reduce((sum, segment) => sum + segment.tokenIds.length, 0),
+    numSubagentCalls: trajectory.numSubagentCalls,
+    numSearches: trajectory.numSearches,
+    numAccesses: trajectory.numAccesses,
+    numMalformedCalls: trajectory.numMalformedCalls,
+    numErrors: trajectory.errors.length,
+  };
+}
+
+export function episodeResult(episode: Episode, reward: RewardBreakdown): EpisodeResult {
+  return {
+    instanceId: episode.task.instanceId,
+    sample: episode.sample,
+    seed: episode.seed.toString(),
+    workflow: episode.workflow,
+    reward,
+    answer: episode.trajectories[0]?.answer ?? "",
+    seconds: episode.seconds,
+    agents: episode.trajectories.map(agentResult),
+  };
+}
+
+/** @throws WS_INVALID_ARGUMENT naming `where` and the key */
+export function parseEpisodeResult(value: unknown, where: string): EpisodeResult {
+  const parsed = resultSchema.safeParse(value);
+  if (!parsed.success) throw invalidInput(where, parsed.error);
+  return parsed.data;
+}

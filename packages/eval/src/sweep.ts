@@ -1,0 +1,81 @@
+// Evaluations over one limit (subagents, turns) and the curve they make.
+import { WideSeekError } from "@wideseek/spec";
+import type { EvaluationReport } from "./evaluate.ts";
+import type { AtK, Measure } from "./metrics.ts";
+import { type ChartSeries, lineChart } from "./plot.ts";
+
+export type SweepParameter = "maxSubagents" | "maxTurns";
+
+export interface SweepOptions {
+  parameter: SweepParameter;
+  /** In the order to run, e.g. 1, 2, 4, 8. */
+  values: readonly number[];
+  /** One evaluation with the parameter set to `value`; the same tasks, samples and seed for every value. */
+  evaluate(value: number): Promise<EvaluationReport>;
+}
+
+export interface SweepPoint {
+  value: number;
+  report: EvaluationReport;
+}
+
+export interface SweepReport {
+  parameter: SweepParameter;
+  points: SweepPoint[];
+}
+
+/** One value after the other: an evaluation already fills the engine's batch. @throws WS_INVALID_ARGUMENT */
+export async function sweep(options: SweepOptions): Promise<SweepReport> {
+  const distinct = new Set(options.values);
+  const bad = options.values.find((value) => !Number.isInteger(value) || value < 1);
+  if (options.values.length === 0 || distinct.size < options.values.length || bad !== undefined) {
+    throw new WideSeekError(
+      "WS_INVALID_ARGUMENT",
+      `sweep: values ${JSON.stringify(options.values)} of ${options.parameter}; give distinct integers of at least 1`,
+      { op: "sweep" },
+    );
+  }
+  const points: SweepPoint[] = [];
+  for (const value of options.values) points.push({ value, report: await options.evaluate(value) });
+  return { parameter: options.parameter, points };
+}
+
+const axisLabels: Record<SweepParameter, string> = {
+  maxSubagents: "subagents at most",
+  maxTurns: "turns at most",
+};
+
+export interface SweepCurve {
+  name: string;
+  sweep: SweepReport;
+}
+
+/** Curves of one measure, e.g. before and after training, with their confidence bands. @throws WS_INVALID_ARGUMENT */
+export function sweepChart(
+  curves: readonly SweepCurve[],
+  measure: Measure = "itemF1",
+  statistic: keyof AtK = "avg",
+): string {
+  const parameter = curves[0]?.sweep.parameter;
+  if (parameter === undefined || curves.some((curve) => curve.sweep.parameter !== parameter)) {
+    throw new WideSeekError("WS_INVALID_ARGUMENT", "sweepChart: give at least one curve, all over the same parameter", {
+      op: "sweepChart",
+    });
+  }
+  const series = curves.map((curve): ChartSeries => {
+    const points = curve.sweep.points.flatMap(({ value, report }) => {
+      const estimate = report.measures[measure]?.[statistic];
+      return estimate ? [{ x: value, y: estimate.mean, low: estimate.low, high: estimate.high }] : [];
+    });
+    return { name: curve.name, points: points.sort((a, b) => a.x - b.x) };
+  });
+  const samples = curves[0]?.sweep.points[0]?.report.samples ?? 0;
+  return lineChart({
+    title: `${measure} ${statistic}@${samples} by ${axisLabels[parameter]}`,
+    xLabel: axisLabels[parameter],
+    yLabel: `${measure} ${statistic}@${samples}`,
+    xScale: "log2",
+    yRange: [0, 1],
+    series,
+  });
+}
