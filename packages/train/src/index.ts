@@ -1,1 +1,13 @@
-export {};
+export * from "./advantages.ts";
+export * from "./cold-start.ts";
+export * from "./concurrent.ts";
+export * from "./loop.ts";
+export * from "./options.ts";
+export * from "./pack.ts";
+export * from "./progress.ts";
+export * from "./run.ts";
+export * from "./run-files.ts";
+export * from "./run-state.ts";
+export * from "./schedule.ts";
+export * from "./seeds.ts";
+export * from "./trace.ts";

@@ -1,0 +1,184 @@
+// A run on disk and the loop that drives it: rows, checkpoints, resume, stop. Owns no training maths.
+import { mkdir } from "node:fs/promises";
+import path from "node:path";
+import type { Trainer } from "@wideseek/spec";
+import type { TrainedGroup } from "./loop.ts";
+import type { Progress } from "./progress.ts";
+import { EventFile, JsonlFile, type MetricsRow, readRows } from "./run-files.ts";
+import {
+  checkResumable,
+  latestCheckpoint,
+  policyDirectory,
+  removeTemporary,
+  saveCheckpoint,
+  writeAtomic,
+} from "./run-state.ts";
+import { episodeTrace, type TraceContents } from "./trace.ts";
+
+export interface RunOptions {
+  directory: string;
+  seed: number;
+  /** The resolved settings, kept beside the results. */
+  configText: string;
+  /** Hash of the settings that results depend on. */
+  configHash: string;
+  traces: TraceContents;
+  progress?: Progress | undefined;
+}
+
+/** What a kind of training hands to `Run.loop`. */
+export interface LoopParts {
+  steps: number;
+  checkpointEvery: number;
+  keepCheckpoints: number;
+  policy: Trainer;
+  signal: AbortSignal;
+  before?(): Promise<void>;
+  /** Does step number `step` (from 1), returns a line for people. */
+  step(step: number): Promise<string>;
+  after?(step: number): Promise<void>;
+}
+
+export const CONFIG_FILE = "config.yaml";
+export const METRICS_FILE = "metrics.jsonl";
+export const EVALUATIONS_FILE = "evaluations.jsonl";
+export const EPISODES_FILE = "episodes.jsonl";
+
+interface RunFiles {
+  metrics: JsonlFile;
+  evaluations: JsonlFile;
+  episodes: JsonlFile;
+  events: EventFile;
+}
+
+export class Run {
+  readonly directory: string;
+  /** Steps done. */
+  step: number;
+  /** Tasks or traces drawn by these steps; each kind of training moves it. */
+  cursor: number;
+  #savedStep: number;
+  readonly #options: RunOptions;
+  readonly #metrics: JsonlFile;
+  readonly #evaluations: JsonlFile;
+  readonly #episodes: JsonlFile;
+  readonly #events: EventFile;
+  readonly #evaluatedSteps: Set<number>;
+
+  private constructor(
+    options: RunOptions,
+    position: { step: number; cursor: number },
+    files: RunFiles,
+    evaluatedSteps: Set<number>,
+  ) {
+    this.directory = options.directory;
+    this.step = position.step;
+    this.cursor = position.cursor;
+    this.#savedStep = position.step;
+    this.#options = options;
+    this.#metrics = files.metrics;
+    this.#evaluations = files.evaluations;
+    this.#episodes = files.episodes;
+    this.#events = files.events;
+    this.#evaluatedSteps = evaluatedSteps;
+  }
+
+  /**
+   * Continues from the newest whole checkpoint in the folder, or begins. Rows written after that checkpoint are
+   * dropped, because their steps will be done again; `policy` gets the weights and moments of the checkpoint.
+   * @throws WS_INVALID_ARGUMENT when the checkpoint was made with other settings
+   */
+  static async open(options: RunOptions, policy: Pick<Trainer, "loadCheckpoint">): Promise<Run> {
+    const { directory, configHash, seed } = options;
+    const checkpoints = path.join(directory, "checkpoints");
+    await mkdir(directory, { recursive: true });
+    await removeTemporary(checkpoints);
+    const checkpoint = await latestCheckpoint(checkpoints);
+    if (checkpoint) {
+      checkResumable(checkpoint, configHash, seed);
+      await policy.loadCheckpoint(policyDirectory(checkpoint));
+    }
+    const { step, cursor } = checkpoint?.state ?? { step: 0, cursor: 0 };
+    await writeAtomic(path.join(directory, CONFIG_FILE), options.configText);
+    const [metrics, evaluations, episodes] = await Promise.all(
+      [METRICS_FILE, EVALUATIONS_FILE, EPISODES_FILE].map((name) => JsonlFile.open(path.join(directory, name), step)),
+    );
+    const evaluated = await readRows<MetricsRow>((evaluations as JsonlFile).path);
+    const rows = [...(await readRows<MetricsRow>((metrics as JsonlFile).path)), ...evaluated];
+    const events = await EventFile.create(path.join(directory, "tensorboard"), rows);
+    const files = { metrics, evaluations, episodes, events } as RunFiles;
+    return new Run(options, { step, cursor }, files, new Set(evaluated.map((row) => row.step)));
+  }
+
+  isEvaluated(step: number): boolean {
+    return this.#evaluatedSteps.has(step);
+  }
+
+  async recordEvaluation(step: number, metrics: Readonly<Record<string, number>>): Promise<void> {
+    const row = { step, time: Date.now() / 1000, ...metrics };
+    await this.#evaluations.append([row]);
+    await this.#events.append([row]);
+    this.#evaluatedSteps.add(step);
+  }
+
+  async recordStep(
+    step: number,
+    metrics: Readonly<Record<string, number>>,
+    groups: readonly TrainedGroup[] = [],
+  ): Promise<void> {
+    const row = { step, time: Date.now() / 1000, ...metrics };
+    const scored = groups.flatMap(({ episodes, rewards, advantages }) =>
+      episodes.map((episode, index) => {
+        const advantage = advantages.values[index] ?? 0;
+        return { step, episode, reward: rewards[index] as (typeof rewards)[number], advantage };
+      }),
+    );
+    await this.#episodes.append(await Promise.all(scored.map((each) => episodeTrace(each, this.#options.traces))));
+    await this.#metrics.append([row]);
+    await this.#events.append([row]);
+  }
+
+  /** Steps up to `parts.steps`. A stop through `parts.signal` gives up the running step and saves the last whole one. */
+  async loop(parts: LoopParts): Promise<number> {
+    const { steps, checkpointEvery, signal } = parts;
+    try {
+      await parts.before?.();
+      while (this.step < steps) {
+        signal.throwIfAborted();
+        const line = await parts.step(this.step + 1);
+        this.step += 1;
+        this.#options.progress?.update(this.step, line);
+        await parts.after?.(this.step);
+        if (this.step % checkpointEvery === 0 || this.step === steps) await this.#save(parts);
+      }
+    } catch (error) {
+      if (!signal.aborted || error !== signal.reason) throw error;
+      await this.#save(parts);
+    }
+    return this.step;
+  }
+
+  async close(): Promise<void> {
+    await Promise.all([this.#metrics, this.#evaluations, this.#episodes, this.#events].map((file) => file.close()));
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.close();
+  }
+
+  async #save({ policy, keepCheckpoints }: LoopParts): Promise<void> {
+    if (this.step === this.#savedStep) return;
+    // The rows of a step must be on disk before a checkpoint says that the step is done.
+    await Promise.all([this.#metrics, this.#evaluations, this.#episodes].map((file) => file.sync()));
+    const { directory, seed, configHash } = this.#options;
+    const state = {
+      step: this.step,
+      cursor: this.cursor,
+      seed,
+      policyVersion: policy.version.toString(),
+      configHash,
+    };
+    await saveCheckpoint(path.join(directory, "checkpoints"), policy, state, keepCheckpoints);
+    this.#savedStep = this.step;
+  }
+}
