@@ -1,0 +1,43 @@
+// Builds the addon with cmake-js: quiet, incremental, and without any download.
+import { spawnSync } from "node:child_process";
+import { existsSync, rmSync } from "node:fs";
+import { createRequire } from "node:module";
+import { dirname, join } from "node:path";
+import { fileURLToPath } from "node:url";
+
+const root = dirname(fileURLToPath(import.meta.url));
+const buildDir = join(root, "build");
+
+/** True if the command starts and exits with 0. */
+function works(command) {
+  return spawnSync(command, ["--version"], { stdio: "ignore" }).status === 0;
+}
+
+function fail(message) {
+  console.error(message);
+  process.exit(1);
+}
+
+const compilers = process.env.CXX ? [process.env.CXX] : ["c++", "g++", "clang++"];
+const missing = [];
+if (!works("cmake")) missing.push("CMake 3.20 or newer");
+if (!compilers.some(works)) missing.push("a C++20 compiler (g++ 11 or clang++ 14, or newer)");
+if (missing.length > 0) {
+  const hint = process.platform === "darwin" ? "xcode-select --install; brew install cmake" : "apt-get install cmake g++";
+  fail(`wideseek needs ${missing.join(" and ")} to build its native core; for example: ${hint}`);
+}
+
+// A configure step that failed half-way leaves a cache that cmake-js would take for a finished one.
+const configured = ["build.ninja", "Makefile"].some((name) => existsSync(join(buildDir, name)));
+if (!configured) rmSync(join(buildDir, "CMakeCache.txt"), { force: true });
+
+const require = createRequire(import.meta.url);
+const cmakeJs = join(dirname(require.resolve("cmake-js/package.json")), "bin", "cmake-js");
+const build = spawnSync(process.execPath, [cmakeJs, "build", "--directory", root, "--out", buildDir], {
+  cwd: root,
+  encoding: "utf8",
+  maxBuffer: 1 << 28,
+});
+if (build.status !== 0) {
+  fail(`${build.stdout ?? ""}${build.stderr ?? ""}wideseek: the native build failed (see the log above)`);
+}

@@ -1,0 +1,199 @@
+// Inverse-CDF sampling with counter-based uniforms; sums in double in vocabulary order.
+#include "infer/sampler.h"
+
+#include <algorithm>
+#include <bit>
+#include <cmath>
+#include <numeric>
+#include <string>
+
+#include "base/error.h"
+#include "base/rng.h"
+#include "model/model.h"
+
+namespace wideseek {
+namespace {
+
+constexpr uint64_t kSamplingStream = 0x73616D706C65;  // keeps draws apart from weight initialisation
+constexpr int64_t kChunk = 256;                       // tokens whose weights are summed before the walk looks inside
+
+double draw_uniform(uint64_t seed, uint64_t index) {
+  const auto bits = philox_block(seed, kSamplingStream, index);
+  return uniform_from_bits(bits[0], bits[1]);
+}
+
+void check_finite(const float* logits, int64_t vocab_size) {
+  uint32_t bad = 0;
+  for (int64_t i = 0; i < vocab_size; ++i) {
+    bad |= static_cast<uint32_t>((std::bit_cast<uint32_t>(logits[i]) & 0x7f800000u) == 0x7f800000u);
+  }
+  WS_CHECK(bad == 0, kInternal, "sample", "the model gave a logit that is not finite; check the weights");
+}
+
+float max_logit(const float* logits, int64_t vocab_size) {
+  return *std::max_element(logits, logits + vocab_size);
+}
+
+// Once per distinct token of the history, as Hugging Face's RepetitionPenaltyLogitsProcessor. Returns `logits` or a copy.
+const float* apply_repetition_penalty(const float* logits, int64_t vocab_size, float penalty, TokenHistory history,
+                                      std::vector<float>& penalized) {
+  if (penalty == 1) return logits;
+  penalized.assign(logits, logits + vocab_size);
+  for (int64_t i = 0; i < history.num_tokens; ++i) {
+    const int32_t token = history.token_ids[i];
+    penalized[token] = logits[token] < 0 ? logits[token] * penalty : logits[token] / penalty;
+  }
+  return penalized.data();
+}
+
+// weights[i] = exp((logits[i] - max) / temperature)
+void compute_weights(const float* logits, int64_t vocab_size, float temperature, std::vector<float>& weights) {
+  const float max = max_logit(logits, vocab_size);
+  weights.resize(static_cast<size_t>(vocab_size));
+  for (int64_t i = 0; i < vocab_size; ++i) weights[i] = std::exp((logits[i] - max) / temperature);
+}
+
+double sum_range(const float* weights, int64_t count) {
+  // Eight running sums, so that the additions of one do not wait for each other.
+  double sums[8] = {};
+  int64_t i = 0;
+  for (; i + 8 <= count; i += 8) {
+    for (int64_t lane = 0; lane < 8; ++lane) sums[lane] += weights[i + lane];
+  }
+  for (; i < count; ++i) sums[i % 8] += weights[i];
+  return ((sums[0] + sums[4]) + (sums[2] + sums[6])) + ((sums[1] + sums[5]) + (sums[3] + sums[7]));
+}
+
+int32_t draw_unfiltered(const std::vector<float>& weights, double uniform, double* chunk_sums) {
+  const int64_t vocab_size = static_cast<int64_t>(weights.size());
+  const int64_t num_chunks = (vocab_size + kChunk - 1) / kChunk;
+  double total = 0;
+  for (int64_t chunk = 0; chunk < num_chunks; ++chunk) {
+    const int64_t first = chunk * kChunk;
+    chunk_sums[chunk] = sum_range(weights.data() + first, std::min(kChunk, vocab_size - first));
+    total += chunk_sums[chunk];
+  }
+  double target = uniform * total;
+  int64_t chunk = 0;
+  while (chunk + 1 < num_chunks && target >= chunk_sums[chunk]) target -= chunk_sums[chunk++];
+  const int64_t end = std::min((chunk + 1) * kChunk, vocab_size);
+  int32_t last = -1;  // rounding may leave a remainder behind the last token that has any weight
+  for (int64_t i = chunk * kChunk; i < end; ++i) {
+    if (weights[i] == 0) continue;
+    last = static_cast<int32_t>(i);
+    if (target < weights[i]) return last;
+    target -= weights[i];
+  }
+  if (last >= 0) return last;
+  return static_cast<int32_t>(std::max_element(weights.begin(), weights.end()) - weights.begin());
+}
+
+// Leaves the kept tokens in workspace.candidates; returns the sum of their weights.
+double apply_filters(const SamplingSettings& settings, SamplerWorkspace& workspace) {
+  const std::vector<float>& weights = workspace.weights;
+  std::vector<int32_t>& candidates = workspace.candidates;
+  const int64_t vocab_size = static_cast<int64_t>(weights.size());
+  candidates.resize(weights.size());
+  std::iota(candidates.begin(), candidates.end(), 0);
+  // Equal weights in vocabulary order, so that the result does not depend on the sort.
+  const auto heavier = [&weights](int32_t a, int32_t b) {
+    return weights[a] != weights[b] ? weights[a] > weights[b] : a < b;
+  };
+  if (settings.top_k > 0 && settings.top_k < vocab_size) {
+    const auto kth = candidates.begin() + (settings.top_k - 1);
+    std::nth_element(candidates.begin(), kth, candidates.end(), heavier);
+    const float threshold = weights[*kth];
+    // Every tie of the k-th value stays.
+    std::erase_if(candidates, [&](int32_t token) { return weights[token] < threshold; });
+  }
+  const auto mass = [&] {
+    double sum = 0;
+    for (const int32_t token : candidates) sum += weights[token];
+    return sum;
+  };
+  std::sort(candidates.begin(), candidates.end());  // a fixed order of summation
+  double total = mass();
+  if (settings.top_p < 1) {
+    // The smallest descending prefix with at least top_p of the mass. Sorted piece by piece: it is usually short.
+    double kept = 0;
+    size_t num_kept = 0;
+    size_t num_sorted = 0;
+    while (num_kept < candidates.size() && (num_kept == 0 || kept < settings.top_p * total)) {
+      if (num_kept == num_sorted) {
+        num_sorted = std::min(candidates.size(), std::max<size_t>(64, num_sorted * 4));
+        const auto piece = candidates.begin() + static_cast<int64_t>(num_kept);
+        std::partial_sort(piece, candidates.begin() + static_cast<int64_t>(num_sorted), candidates.end(), heavier);
+      }
+      kept += weights[candidates[num_kept++]];
+    }
+    candidates.resize(num_kept);
+    std::sort(candidates.begin(), candidates.end());
+    total = mass();
+  }
+  if (settings.min_p > 0) {
+    // Weights are relative to the largest logit, whose weight is exactly 1 and which no filter removes.
+    std::erase_if(candidates, [&](int32_t token) { return weights[token] < settings.min_p; });
+    total = mass();
+  }
+  return total;
+}
+
+}  // namespace
+
+void validate(const SamplingSettings& settings) {
+  WS_CHECK(settings.temperature >= 0 && std::isfinite(settings.temperature), kInvalidArgument, "generate",
+           "temperature must be 0 or more, got " + std::to_string(settings.temperature));
+  WS_CHECK(settings.top_p > 0 && settings.top_p <= 1, kInvalidArgument, "generate",
+           "topP must be above 0 and at most 1, got " + std::to_string(settings.top_p));
+  WS_CHECK(settings.top_k >= 0, kInvalidArgument, "generate",
+           "topK must be 0 or more, got " + std::to_string(settings.top_k));
+  WS_CHECK(settings.min_p >= 0 && settings.min_p <= 1, kInvalidArgument, "generate",
+           "minP must be from 0 to 1, got " + std::to_string(settings.min_p));
+  WS_CHECK(settings.repetition_penalty > 0 && std::isfinite(settings.repetition_penalty), kInvalidArgument,
+           "generate", "repetitionPenalty must be above 0, got " + std::to_string(settings.repetition_penalty));
+}
+
+SampledToken sample_token(const float* logits, int64_t vocab_size, const SamplingSettings& settings,
+                          TokenHistory history, uint64_t seed, uint64_t index, SamplerWorkspace& workspace) {
+  check_finite(logits, vocab_size);
+  const float* penalized =
+      apply_repetition_penalty(logits, vocab_size, settings.repetition_penalty, history, workspace.penalized);
+  if (settings.temperature == 0) {
+    const int32_t token = static_cast<int32_t>(std::max_element(penalized, penalized + vocab_size) - penalized);
+    return {token, row_logprob(logits, vocab_size, token, 1)};
+  }
+  compute_weights(penalized, vocab_size, settings.temperature, workspace.weights);
+  const double uniform = draw_uniform(seed, index);
+  int32_t token = 0;
+  if (settings.has_filters()) {
+    const double total = apply_filters(settings, workspace);
+    double target = uniform * total;
+    for (const int32_t candidate : workspace.candidates) {
+      if (workspace.weights[candidate] == 0) continue;
+      token = candidate;
+      if (target < workspace.weights[candidate]) break;
+      target -= workspace.weights[candidate];
+    }
+  } else {
+    std::vector<double>& chunk_sums = workspace.chunk_sums;
+    chunk_sums.resize(static_cast<size_t>((vocab_size + kChunk - 1) / kChunk));
+    token = draw_unfiltered(workspace.weights, uniform, chunk_sums.data());
+  }
+  return {token, row_logprob(logits, vocab_size, token, settings.temperature)};
+}
+
+void filter_probabilities(const float* logits, int64_t vocab_size, const SamplingSettings& settings,
+                          TokenHistory history, double* probabilities, SamplerWorkspace& workspace) {
+  check_finite(logits, vocab_size);
+  logits = apply_repetition_penalty(logits, vocab_size, settings.repetition_penalty, history, workspace.penalized);
+  std::fill(probabilities, probabilities + vocab_size, 0.0);
+  if (settings.temperature == 0) {
+    probabilities[std::max_element(logits, logits + vocab_size) - logits] = 1;
+    return;
+  }
+  compute_weights(logits, vocab_size, settings.temperature, workspace.weights);
+  const double total = apply_filters(settings, workspace);
+  for (const int32_t token : workspace.candidates) probabilities[token] = workspace.weights[token] / total;
+}
+
+}  // namespace wideseek
