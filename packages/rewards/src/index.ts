@@ -1,1 +1,13 @@
-export {};
+export * from "./answer-extract.ts";
+export * from "./date.ts";
+export * from "./evaluation.ts";
+export * from "./judge.ts";
+export * from "./metrics.ts";
+export * from "./number.ts";
+export * from "./options.ts";
+export { exactMatch as answerExactMatch, normalizeAnswer, tokenF1 } from "./qa-score.ts";
+export * from "./reward.ts";
+export * from "./table.ts";
+export * from "./table-align.ts";
+export * from "./table-parse.ts";
+export * from "./table-score.ts";
