@@ -10,4 +10,3 @@ export * from "./run-files.ts";
 export * from "./run-state.ts";
 export * from "./schedule.ts";
 export * from "./seeds.ts";
-export * from "./trace.ts";

@@ -1,7 +1,7 @@
 // A run on disk and the loop that drives it: rows, checkpoints, resume, stop. Owns no training maths.
 import { mkdir } from "node:fs/promises";
 import path from "node:path";
-import type { Trainer } from "@wideseek/spec";
+import type { Episode, RewardBreakdown, Trainer } from "@wideseek/spec";
 import type { TrainedGroup } from "./loop.ts";
 import type { Progress } from "./progress.ts";
 import { EventFile, JsonlFile, type MetricsRow, readRows } from "./run-files.ts";
@@ -13,7 +13,13 @@ import {
   saveCheckpoint,
   writeAtomic,
 } from "./run-state.ts";
-import { episodeTrace, type TraceContents } from "./trace.ts";
+
+export interface ScoredEpisode {
+  step: number;
+  episode: Episode;
+  reward: RewardBreakdown;
+  advantage: number;
+}
 
 export interface RunOptions {
   directory: string;
@@ -22,7 +28,8 @@ export interface RunOptions {
   configText: string;
   /** Hash of the settings that results depend on. */
   configHash: string;
-  traces: TraceContents;
+  /** An episode as a JSON object for the trace file; absent = no traces. */
+  trace?: ((scored: ScoredEpisode) => Promise<object>) | undefined;
   progress?: Progress | undefined;
 }
 
@@ -42,7 +49,7 @@ export interface LoopParts {
 export const CONFIG_FILE = "config.yaml";
 export const METRICS_FILE = "metrics.jsonl";
 export const EVALUATIONS_FILE = "evaluations.jsonl";
-export const EPISODES_FILE = "episodes.jsonl";
+export const EPISODES_FILE = "traces/train.jsonl";
 
 interface RunFiles {
   metrics: JsonlFile;
@@ -127,13 +134,12 @@ export class Run {
     groups: readonly TrainedGroup[] = [],
   ): Promise<void> {
     const row = { step, time: Date.now() / 1000, ...metrics };
-    const scored = groups.flatMap(({ episodes, rewards, advantages }) =>
-      episodes.map((episode, index) => {
-        const advantage = advantages.values[index] ?? 0;
-        return { step, episode, reward: rewards[index] as (typeof rewards)[number], advantage };
-      }),
-    );
-    await this.#episodes.append(await Promise.all(scored.map((each) => episodeTrace(each, this.#options.traces))));
+    const { trace } = this.#options;
+    if (trace) {
+      const scored = groups.flatMap((group) => scoredEpisodes(step, group));
+      const traces = await Promise.all(scored.map(trace));
+      await this.#episodes.append(traces.map((each) => ({ step, ...each })));
+    }
     await this.#metrics.append([row]);
     await this.#events.append([row]);
   }
@@ -181,4 +187,11 @@ export class Run {
     await saveCheckpoint(path.join(directory, "checkpoints"), policy, state, keepCheckpoints);
     this.#savedStep = this.step;
   }
+}
+
+function scoredEpisodes(step: number, { episodes, rewards, advantages }: TrainedGroup): ScoredEpisode[] {
+  return episodes.map((episode, index) => {
+    const reward = rewards[index] as RewardBreakdown;
+    return { step, episode, reward, advantage: advantages.values[index] ?? 0 };
+  });
 }
