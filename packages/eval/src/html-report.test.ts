@@ -4,9 +4,9 @@ import { join } from "node:path";
 import { afterEach, beforeEach, describe, expect, test } from "vitest";
 import { evaluate } from "./evaluate.ts";
 import { writeHtmlReport } from "./html-report.ts";
+import { spreadIndices } from "./run-directory.ts";
 import { sweep } from "./sweep.ts";
 import { episodeOf, tableReward, tableTask } from "./testing.ts";
-import { episodeTrace } from "./trace.ts";
 
 let directory: string;
 beforeEach(async () => {
@@ -26,28 +26,46 @@ async function writeRun(): Promise<void> {
       score: async () => tableReward(score),
     });
   await mkdir(join(directory, "eval"));
-  await mkdir(join(directory, "traces"));
   await writeFile(join(directory, "config.yaml"), `run:\n  name: ${evil}\n`);
-  const rows = [1, 2, 3].map((step) => JSON.stringify({ step, reward: step / 3, seconds: 2, [evil]: step }));
+  const rows = [1, 2, 3].map((step) => JSON.stringify({ step, time: 9e9, "reward/mean": step / 3, [evil]: step }));
   await writeFile(join(directory, "metrics.jsonl"), `${rows.join("\n")}\n{"step": 4, "rew`);
   await writeFile(join(directory, "eval/before.json"), JSON.stringify(await run(0.4)));
   await writeFile(join(directory, "eval/after.json"), JSON.stringify(await run(0.85)));
   const curve = await sweep({ parameter: "maxSubagents", values: [1, 2], evaluate: (value) => run(value / 4) });
   await writeFile(join(directory, "eval/after.sweep.json"), JSON.stringify(curve));
   const text = `<think>\n${evil}</think><tool_call>{"name": "search"}</tool_call>`;
-  const trace = await episodeTrace(
-    { ...episodeOf({ ...tableTask("a"), question: evil }, 0, 1n) },
-    { ...tableReward(0.5), reason: evil },
-    { origin: evil, advantage: -0.25, decode: () => text },
-  );
-  await writeFile(join(directory, "traces/step-1.jsonl"), `${JSON.stringify({ ...trace, answer: evil })}\n`);
+  const { trajectories, ...episode } = episodeOf({ ...tableTask("a"), question: evil }, 0, 1n);
+  const agents = trajectories.map((agent) => ({
+    ...agent,
+    answer: evil,
+    errors: [evil],
+    segments: [
+      { kind: "given", text: evil },
+      { kind: "sampled", text },
+    ],
+  }));
+  const reward = { ...tableReward(0.5), reason: evil };
+  const trace = { step: 7, ...episode, seed: "1", reward, advantage: -0.25, agents };
+  await writeFile(join(directory, "episodes.jsonl"), `${JSON.stringify(trace)}\n{"step": 8, "ta`);
+  const heldOut = [0, 10].map((step) => JSON.stringify({ step, time: 9e9, "heldout/item_f1": step / 10 }));
+  await writeFile(join(directory, "evaluations.jsonl"), `${heldOut.join("\n")}\n`);
 }
 
 describe("writeHtmlReport", () => {
   test("shows scores with gain, curves, sweep, traces and config", async () => {
     await writeRun();
     const html = await readFile(await writeHtmlReport(directory), "utf8");
-    for (const text of ["itemF1 avg@4", "40.0", "85.0", "+45.0", "subagents at most", "subagent 1", "config.yaml"]) {
+    for (const text of [
+      "itemF1 avg@4",
+      "40.0",
+      "85.0",
+      "+45.0",
+      "subagents at most",
+      "heldout/item_f1",
+      "step 7",
+      "subagent 1",
+      "config.yaml",
+    ]) {
       expect(html).toContain(text);
     }
     expect(html).toContain('<span class="tool_call">&lt;tool_call&gt;{&quot;name&quot;: &quot;search&quot;}');
@@ -71,6 +89,19 @@ describe("writeHtmlReport", () => {
     for (const text of ["No evaluation", "No training metrics", "No episode traces", "No config.yaml"]) {
       expect(html).toContain(text);
     }
+  });
+
+  test("without evaluation files the held-out rows of training are compared", async () => {
+    await writeRun();
+    await rm(join(directory, "eval"), { recursive: true });
+    const html = await readFile(await writeHtmlReport(directory), "utf8");
+    expect(html).toContain("<td>heldout/item_f1</td><td>0</td><td>1</td><td>+1</td>");
+  });
+
+  test("picks the first and the last of many traces", () => {
+    expect([...spreadIndices(100, 4)]).toEqual([0, 33, 66, 99]);
+    expect([...spreadIndices(3, 4)]).toEqual([0, 1, 2]);
+    expect([...spreadIndices(0, 4)]).toEqual([]);
   });
 
   test("names a missing folder and a broken line", async () => {

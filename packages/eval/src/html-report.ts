@@ -11,7 +11,7 @@ import { traceHtml } from "./trace-html.ts";
 
 const style = `
 body{font:15px/1.5 system-ui,sans-serif;color:#222;max-width:1080px;margin:2rem auto;padding:0 1rem}
-h1{font-size:1.5rem}h2{font-size:1.15rem;margin-top:2rem;border-bottom:1px solid #ddd}
+h1{font-size:1.5rem}h3{font-size:1rem}h2{font-size:1.15rem;margin-top:2rem;border-bottom:1px solid #ddd}
 table{border-collapse:collapse}th,td{padding:.25rem .75rem;text-align:right;border-bottom:1px solid #eee}th:first-child,td:first-child{text-align:left}
 .wide{overflow-x:auto}.charts{display:flex;flex-wrap:wrap;gap:1rem}.charts svg{max-width:100%;height:auto;border:1px solid #eee}
 pre{white-space:pre-wrap;overflow-wrap:anywhere;background:#f6f8fa;padding:.5rem;margin:.25rem 0;font-size:13px}
@@ -57,7 +57,7 @@ function pairs(run: RunDirectory): { before: number; after: number }[] {
 }
 
 function scoresHtml(run: RunDirectory): string {
-  if (run.evaluations.length === 0) return "<p>No evaluation in this run.</p>";
+  if (run.evaluations.length === 0) return firstAndLastHtml(run.evaluationRows) || "<p>No evaluation in this run.</p>";
   const twins = pairs(run);
   const samples = run.evaluations[0]?.report.samples ?? 0;
   const head = [
@@ -89,16 +89,36 @@ ${cost("sampled tokens per episode", (report) => report.statistics.sampledTokens
 </tbody></table></div><p><small>Percent; the small range is the 95 % bootstrap interval over questions.</small></p>`;
 }
 
-const headline = /(reward|f1|score|success|loss|kl|entropy|grad)/i;
+/** Held-out rows of the training loop: first against last evaluation. */
+function firstAndLastHtml(rows: readonly MetricsRow[]): string {
+  const [first, last] = [rows[0], rows.at(-1)];
+  if (!first || !last) return "";
+  const names = numericNames(rows);
+  const body = names.map((name) => {
+    const values = [first[name], last[name]].map((value) => (typeof value === "number" ? value : Number.NaN));
+    const [from = Number.NaN, to = Number.NaN] = values;
+    const cells = values.map((value) => `<td>${Number.isFinite(value) ? Number(value.toFixed(4)) : "–"}</td>`).join("");
+    const change = Number.isFinite(to - from)
+      ? `${to < from ? "−" : "+"}${Number(Math.abs(to - from).toFixed(4))}`
+      : "–";
+    return `<tr><td>${escapeHtml(name)}</td>${cells}<td>${change}</td></tr>`;
+  });
+  return `<div class="wide"><table><thead><tr><th></th><th>step ${escapeHtml(String(first.step))}</th><th>step ${escapeHtml(String(last.step))}</th><th>change</th></tr></thead><tbody>
+${body.join("\n")}
+</tbody></table></div>`;
+}
 
-/** Numeric columns of the metrics file, the ones a reader looks for first in front. */
-function metricNames(rows: readonly MetricsRow[]): { first: string[]; rest: string[] } {
+const headline = /^(reward\/(mean|score)|table\/|qa\/|policy\/(entropy|kl|loss|grad)|episode\/subagents|loss|nll)/;
+
+/** Names of numeric columns but the axis. */
+function numericNames(rows: readonly MetricsRow[]): string[] {
   const names = new Set<string>();
-  for (const row of rows)
+  for (const row of rows) {
     for (const [name, value] of Object.entries(row)) if (typeof value === "number") names.add(name);
+  }
   names.delete("step");
-  const all = [...names];
-  return { first: all.filter((name) => headline.test(name)), rest: all.filter((name) => !headline.test(name)) };
+  names.delete("time");
+  return [...names];
 }
 
 function metricChart(rows: readonly MetricsRow[], name: string): string {
@@ -107,17 +127,22 @@ function metricChart(rows: readonly MetricsRow[], name: string): string {
     const step = typeof row.step === "number" ? row.step : index;
     return typeof value === "number" ? [{ x: step, y: value }] : [];
   });
-  return lineChart({ title: name, xLabel: "step", yLabel: name, series: [{ name, points }], width: 500, height: 260 });
+  return lineChart({ title: name, xLabel: "step", yLabel: "", series: [{ name, points }], width: 500, height: 260 });
+}
+
+function chartsHtml(rows: readonly MetricsRow[], names: readonly string[]): string {
+  return `<div class="charts">${names.map((name) => metricChart(rows, name)).join("\n")}</div>`;
 }
 
 function curvesHtml(run: RunDirectory): string {
-  if (run.metrics.length === 0) return "<p>No training metrics in this run.</p>";
-  const { first, rest } = metricNames(run.metrics);
-  const charts = (names: readonly string[]): string =>
-    `<div class="charts">${names.map((name) => metricChart(run.metrics, name)).join("\n")}</div>`;
-  const more =
-    rest.length === 0 ? "" : `<details><summary>${rest.length} more metrics</summary>${charts(rest)}</details>`;
-  return `${charts(first)}${more}`;
+  const heldOut = run.evaluationRows.length > 1 ? chartsHtml(run.evaluationRows, numericNames(run.evaluationRows)) : "";
+  if (run.metrics.length === 0) return `${heldOut}<p>No training metrics in this run.</p>`;
+  const names = numericNames(run.metrics);
+  const rest = names.filter((name) => !headline.test(name));
+  const first = names.filter((name) => headline.test(name));
+  const more = `<details><summary>${rest.length} more metrics</summary>${chartsHtml(run.metrics, rest)}</details>`;
+  const title = heldOut ? "<h3>Held out</h3>" : "";
+  return `${title}${heldOut}<h3>Steps</h3>${chartsHtml(run.metrics, first)}${rest.length > 0 ? more : ""}`;
 }
 
 function sweepsHtml(run: RunDirectory): string {

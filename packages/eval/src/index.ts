@@ -21,4 +21,4 @@ export {
   sweep,
   sweepChart,
 } from "./sweep.ts";
-export { type AgentTrace, type EpisodeTrace, episodeTrace, type TraceOptions, type TraceSegment } from "./trace.ts";
+export type { AgentTrace, EpisodeTrace, SegmentTrace } from "./trace.ts";

@@ -1,22 +1,28 @@
 // Reads what a run left behind for its report. Owns no writing; every part but the folder itself may be missing.
+import { createReadStream } from "node:fs";
 import { readdir, readFile } from "node:fs/promises";
 import { basename, join, resolve } from "node:path";
+import { createInterface } from "node:readline";
 import { atBoundary, errorMessage, WideSeekError } from "@wideseek/spec";
 import type { EvaluationReport } from "./evaluate.ts";
 import type { SweepReport } from "./sweep.ts";
 import { type EpisodeTrace, parseEpisodeTrace } from "./trace.ts";
 
+/** Numbers of one step by name; has `step`. */
 export type MetricsRow = Readonly<Record<string, unknown>>;
 
 /**
- * config.yaml · metrics.jsonl (one object a step, key `step`) · eval/NAME.json (EvaluationReport) ·
- * eval/NAME.sweep.json (SweepReport) · traces/NAME.jsonl (EpisodeTrace)
+ * config.yaml · metrics.jsonl, evaluations.jsonl (MetricsRow) · episodes.jsonl (EpisodeTrace) ·
+ * eval/NAME.json (EvaluationReport) · eval/NAME.sweep.json (SweepReport)
  */
 export interface RunDirectory {
   name: string;
   /** YAML as written; "" when missing. */
   config: string;
+  /** Training steps. */
   metrics: MetricsRow[];
+  /** Held-out scores while training. */
+  evaluationRows: MetricsRow[];
   evaluations: { name: string; report: EvaluationReport }[];
   sweeps: { name: string; report: SweepReport }[];
   traces: EpisodeTrace[];
@@ -24,79 +30,94 @@ export interface RunDirectory {
   numTraces: number;
 }
 
+function isMissing(error: unknown): boolean {
+  return error instanceof Error && "code" in error && error.code === "ENOENT";
+}
+
 async function readOptional(path: string): Promise<string> {
-  try {
-    return await readFile(path, "utf8");
-  } catch (error) {
-    if ((error as NodeJS.ErrnoException).code === "ENOENT") return "";
-    throw new WideSeekError("WS_IO", `${path}: ${errorMessage(error)}`, { op: "readRunDirectory", cause: error });
-  }
+  return await atBoundary("WS_IO", "readRunDirectory", async () => {
+    try {
+      return await readFile(path, "utf8");
+    } catch (error) {
+      if (isMissing(error)) return "";
+      throw error;
+    }
+  });
 }
 
 async function listOptional(directory: string, ending: string): Promise<string[]> {
-  try {
-    return (await readdir(directory)).filter((file) => file.endsWith(ending)).sort(byNumber);
-  } catch (error) {
-    if ((error as NodeJS.ErrnoException).code === "ENOENT") return [];
-    throw new WideSeekError("WS_IO", `${directory}: ${errorMessage(error)}`, { op: "readRunDirectory", cause: error });
-  }
-}
-
-/** step-2 before step-10. */
-function byNumber(a: string, b: string): number {
-  return a.localeCompare(b, "en", { numeric: true });
+  return await atBoundary("WS_IO", "readRunDirectory", async () => {
+    try {
+      return (await readdir(directory)).filter((file) => file.endsWith(ending));
+    } catch (error) {
+      if (isMissing(error)) return [];
+      throw error;
+    }
+  });
 }
 
 function parseJson(text: string, where: string): unknown {
   try {
     return JSON.parse(text);
   } catch (error) {
-    throw new WideSeekError("WS_CORRUPT_FILE", `${where}: ${errorMessage(error)}`, {
-      op: "readRunDirectory",
-      cause: error,
-    });
+    const message = `${where}: ${errorMessage(error)}`;
+    throw new WideSeekError("WS_CORRUPT_FILE", message, { op: "readRunDirectory", cause: error });
   }
 }
 
-/** Whole lines only: a run that is still writing may have left half a line at the end. */
-function parseJsonLines(text: string, path: string): unknown[] {
-  const lines = text.split("\n").slice(0, -1);
-  return lines.flatMap((line, index) => (line.trim() === "" ? [] : [parseJson(line, `${path}:${index + 1}`)]));
+async function readRows(path: string): Promise<MetricsRow[]> {
+  // Whole lines only: a run that is still writing may have left half a line at the end.
+  const lines = (await readOptional(path)).split("\n").slice(0, -1);
+  return lines.map((line, index) => parseJson(line, `${path}:${index + 1}`) as MetricsRow);
+}
+
+/** Traces are long, so the file is streamed. */
+async function forEachLine(path: string, visit: (line: string, index: number) => void): Promise<number> {
+  return await atBoundary("WS_IO", "readRunDirectory", async () => {
+    let index = 0;
+    try {
+      for await (const line of createInterface({
+        input: createReadStream(path),
+        crlfDelay: Number.POSITIVE_INFINITY,
+      })) {
+        visit(line, index++);
+      }
+    } catch (error) {
+      if (!isMissing(error)) throw error;
+    }
+    return index;
+  });
 }
 
 /** First and last and evenly between, so that a long run shows its whole course. */
-function spread<T>(items: readonly T[], count: number): T[] {
-  if (items.length <= count) return [...items];
-  if (count === 1) return items.slice(-1);
-  const picked = new Set(Array.from({ length: count }, (_, i) => Math.round((i * (items.length - 1)) / (count - 1))));
-  return items.filter((_, index) => picked.has(index));
+export function spreadIndices(count: number, picked: number): Set<number> {
+  if (count <= picked) return new Set(Array.from({ length: count }, (_, index) => index));
+  if (picked === 1) return new Set([count - 1]);
+  return new Set(Array.from({ length: picked }, (_, i) => Math.round((i * (count - 1)) / (picked - 1))));
 }
 
-async function readTraces(
-  directory: string,
-  maxTraces: number,
-): Promise<{ traces: EpisodeTrace[]; numTraces: number }> {
+async function readTraces(path: string, maxTraces: number): Promise<Pick<RunDirectory, "traces" | "numTraces">> {
+  let lastIsWhole = true;
+  const numLines = await forEachLine(path, (line) => {
+    lastIsWhole = line.endsWith("}");
+  });
+  const numTraces = lastIsWhole ? numLines : numLines - 1;
+  const picked = spreadIndices(numTraces, maxTraces);
   const traces: EpisodeTrace[] = [];
-  let numTraces = 0;
-  const files = await listOptional(directory, ".jsonl");
-  const perFile = Math.max(1, Math.ceil(maxTraces / Math.max(1, files.length)));
-  for (const file of files) {
-    const path = join(directory, file);
-    const values = parseJsonLines(await readOptional(path), path);
-    numTraces += values.length;
-    traces.push(...spread(values, perFile).map((value) => parseEpisodeTrace(value, path)));
-  }
-  return { traces: spread(traces, maxTraces), numTraces };
+  await forEachLine(path, (line, index) => {
+    const where = `${path}:${index + 1}`;
+    if (picked.has(index)) traces.push(parseEpisodeTrace(parseJson(line, where), where));
+  });
+  return { traces, numTraces };
 }
 
-/** @throws WS_IO when the folder is missing, WS_CORRUPT_FILE with the line */
+/** @throws WS_IO when the folder is missing, WS_CORRUPT_FILE or WS_INVALID_ARGUMENT with file and line */
 export async function readRunDirectory(directory: string, maxTraces = 32): Promise<RunDirectory> {
   await atBoundary("WS_IO", "readRunDirectory", () => readdir(directory));
-  const metricsPath = join(directory, "metrics.jsonl");
-  const evalDirectory = join(directory, "eval");
   const evaluations: RunDirectory["evaluations"] = [];
   const sweeps: RunDirectory["sweeps"] = [];
-  for (const file of await listOptional(evalDirectory, ".json")) {
+  const evalDirectory = join(directory, "eval");
+  for (const file of (await listOptional(evalDirectory, ".json")).sort(beforeFirst)) {
     const path = join(evalDirectory, file);
     const report = parseJson(await readOptional(path), path);
     if (file.endsWith(".sweep.json"))
@@ -106,9 +127,16 @@ export async function readRunDirectory(directory: string, maxTraces = 32): Promi
   return {
     name: basename(resolve(directory)),
     config: await readOptional(join(directory, "config.yaml")),
-    metrics: parseJsonLines(await readOptional(metricsPath), metricsPath).map((row) => row as MetricsRow),
+    metrics: await readRows(join(directory, "metrics.jsonl")),
+    evaluationRows: await readRows(join(directory, "evaluations.jsonl")),
     evaluations,
     sweeps,
-    ...(await readTraces(join(directory, "traces"), maxTraces)),
+    ...(await readTraces(join(directory, "episodes.jsonl"), maxTraces)),
   };
+}
+
+/** "before" in front of "after", then by name with step-2 before step-10. */
+function beforeFirst(a: string, b: string): number {
+  const isBefore = (name: string): number => (name.includes("before") ? 0 : 1);
+  return isBefore(a) - isBefore(b) || a.localeCompare(b, "en", { numeric: true });
 }

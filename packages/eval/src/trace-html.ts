@@ -1,7 +1,7 @@
 // One episode as collapsible HTML: reward terms, the lead, its subagents, every turn with its tool calls.
 import type { RewardBreakdown } from "@wideseek/spec";
 import { escapeHtml } from "./html.ts";
-import type { AgentTrace, EpisodeTrace, TraceSegment } from "./trace.ts";
+import type { AgentTrace, EpisodeTrace, SegmentTrace } from "./trace.ts";
 
 function formatNumber(value: unknown): string {
   return typeof value === "number" && Number.isFinite(value) ? String(Number(value.toFixed(4))) : "–";
@@ -21,7 +21,7 @@ function rewardTerms(reward: RewardBreakdown): [string, unknown][] {
 
 function rewardHtml(trace: EpisodeTrace): string {
   const terms = rewardTerms(trace.reward);
-  if (trace.advantage !== null) terms.push(["advantage", trace.advantage]);
+  if (trace.advantage !== undefined) terms.push(["advantage", trace.advantage]);
   const cells = terms.map(
     ([name, value]) => `<span class="term">${escapeHtml(name)} <b>${formatNumber(value)}</b></span>`,
   );
@@ -44,23 +44,22 @@ function textHtml(text: string): string {
     .join("");
 }
 
-function segmentHtml(segment: TraceSegment, index: number): string {
-  const tokens = `${segment.numTokens} tokens`;
-  const body = `<pre>${textHtml(segment.text)}</pre>`;
+function segmentHtml(segment: SegmentTrace, index: number): string {
+  const tokens = segment.tokenIds ? `, ${segment.tokenIds.length} tokens` : "";
+  const body = `<pre>${textHtml(segment.text ?? `token ids ${segment.tokenIds?.join(" ") ?? ""}`)}</pre>`;
   if (segment.kind === "sampled") {
-    return `<div class="segment sampled"><small>sampled, ${tokens}</small>${body}</div>`;
+    return `<div class="segment sampled"><small>sampled${tokens}</small>${body}</div>`;
   }
   // The first given segment is the long, always equal system prompt.
   const open = index > 0 ? " open" : "";
   const title = index === 0 ? "prompt" : "tool results";
-  return `<details class="segment given"${open}><summary><small>${title}, ${tokens}</small></summary>${body}</details>`;
+  return `<details class="segment given"${open}><summary><small>${title}${tokens}</small></summary>${body}</details>`;
 }
 
 function agentHtml(agent: AgentTrace): string {
   const name = agent.role === "subagent" ? `subagent ${agent.agentId}` : agent.role;
   const facts = [
     `${agent.numTurns} turns`,
-    `${agent.numSampledTokens} sampled of ${agent.numContextTokens} tokens`,
     agent.numSearches ? `${agent.numSearches} searches` : "",
     agent.numAccesses ? `${agent.numAccesses} accesses` : "",
     agent.numSubagentCalls ? `${agent.numSubagentCalls} delegations` : "",
@@ -76,10 +75,10 @@ ${errors ? `<ul class="bad">${errors}</ul>` : ""}${agent.segments.map(segmentHtm
 
 export function traceHtml(trace: EpisodeTrace): string {
   const numSubagents = trace.agents.filter((agent) => agent.role === "subagent").length;
-  const title = `${trace.instanceId} #${trace.sample}`;
-  return `<details class="episode"><summary><span class="score">${formatNumber(trace.reward.total)}</span> <b>${escapeHtml(title)}</b> <small>${escapeHtml(trace.origin)} · ${trace.workflow === "mas" ? `${numSubagents} subagents` : "single agent"} · ${trace.seconds.toFixed(1)} s</small><br>${escapeHtml(trace.question)}</summary>
+  const title = `${trace.task.instanceId} #${trace.sample}`;
+  return `<details class="episode"><summary><span class="score">${formatNumber(trace.reward.total)}</span> <b>${escapeHtml(title)}</b> <small>step ${trace.step} · ${trace.workflow === "mas" ? `${numSubagents} subagents` : "single agent"} · ${trace.seconds.toFixed(1)} s</small><br>${escapeHtml(trace.task.question)}</summary>
 ${rewardHtml(trace)}
-<details class="answer"><summary>answer</summary><pre>${escapeHtml(trace.answer)}</pre></details>
+<details class="answer"><summary>answer</summary><pre>${escapeHtml(trace.agents[0]?.answer ?? "")}</pre></details>
 ${trace.agents.map(agentHtml).join("\n")}
 </details>`;
 }

@@ -1,82 +1,61 @@
-// An episode as people read it: text per segment, without token ids. Owns the line format of traces/*.jsonl.
-import { type Episode, invalidInput, type RewardBreakdown, type Trajectory } from "@wideseek/spec";
+// A recorded episode as the report shows it: the lines of a run's episodes.jsonl. Owns reading, not writing.
+import { invalidInput, type RewardBreakdown, type Role, type StopReason } from "@wideseek/spec";
 import { z } from "zod";
-import type { AgentResult, EpisodeResult } from "./episode-result.ts";
-import { episodeResult } from "./episode-result.ts";
 
-export interface TraceSegment {
+export interface SegmentTrace {
   kind: "given" | "sampled";
-  text: string;
-  numTokens: number;
+  /** Absent when the run kept token ids only. */
+  text?: string | undefined;
+  tokenIds?: number[] | undefined;
 }
 
-export interface AgentTrace extends AgentResult {
+export interface AgentTrace {
+  agentId: string;
+  role: Role;
   /** The subtask for a subagent, the question otherwise. */
   prompt: string;
-  segments: TraceSegment[];
+  stopReason: StopReason;
+  numTurns: number;
+  numSubagentCalls: number;
+  numSearches: number;
+  numAccesses: number;
+  numMalformedCalls: number;
+  answer: string;
   errors: string[];
+  segments: SegmentTrace[];
 }
 
-export interface EpisodeTrace extends Omit<EpisodeResult, "agents"> {
-  /** Where the episode belongs, e.g. "train step 12" or "held-out before". */
-  origin: string;
-  question: string;
-  /** Null in an evaluation, which has no groups. */
-  advantage: number | null;
+export interface EpisodeTrace {
+  step: number;
+  task: { instanceId: string; question: string };
+  sample: number;
+  seed: string;
+  workflow: "mas" | "sa";
+  seconds: number;
+  reward: RewardBreakdown;
+  /** Absent in an evaluation, which has no groups. */
+  advantage?: number | undefined;
   agents: AgentTrace[];
 }
 
-export interface TraceOptions {
-  origin: string;
-  advantage?: number | undefined;
-  decode(tokenIds: Int32Array): string | Promise<string>;
-}
-
-async function agentTrace(
-  trajectory: Trajectory,
-  result: AgentResult,
-  decode: TraceOptions["decode"],
-): Promise<AgentTrace> {
-  const segments: TraceSegment[] = [];
-  for (const { kind, tokenIds } of trajectory.segments) {
-    segments.push({ kind, text: await decode(tokenIds), numTokens: tokenIds.length });
-  }
-  return { ...result, prompt: trajectory.prompt, segments, errors: trajectory.errors };
-}
-
-/** Decodes every segment on its own; a character cut by a segment border shows as the tokenizer decodes it. */
-export async function episodeTrace(
-  episode: Episode,
-  reward: RewardBreakdown,
-  options: TraceOptions,
-): Promise<EpisodeTrace> {
-  const result = episodeResult(episode, reward);
-  const agents: AgentTrace[] = [];
-  for (const [index, trajectory] of episode.trajectories.entries()) {
-    const counts = result.agents[index];
-    if (counts) agents.push(await agentTrace(trajectory, counts, options.decode));
-  }
-  return {
-    ...result,
-    origin: options.origin,
-    question: episode.task.question,
-    advantage: options.advantage ?? null,
-    agents,
-  };
-}
-
-// Only what the report shows is checked; a trace may carry more.
+const scores = z.record(z.string(), z.number());
+// Only what the report shows is checked; a line may carry more.
 const traceSchema = z.looseObject({
-  instanceId: z.string(),
+  step: z.number(),
+  task: z.looseObject({ instanceId: z.string(), question: z.string() }),
   sample: z.number(),
   seed: z.string(),
   workflow: z.enum(["mas", "sa"]),
-  origin: z.string(),
-  question: z.string(),
-  answer: z.string(),
   seconds: z.number(),
-  advantage: z.number().nullable(),
-  reward: z.looseObject({ judged: z.boolean(), score: z.number(), total: z.number(), reason: z.string() }),
+  reward: z.looseObject({
+    judged: z.boolean(),
+    score: z.number(),
+    table: scores.optional(),
+    qa: scores.optional(),
+    total: z.number(),
+    reason: z.string(),
+  }),
+  advantage: z.number().optional(),
   agents: z
     .array(
       z.looseObject({
@@ -85,9 +64,14 @@ const traceSchema = z.looseObject({
         prompt: z.string(),
         stopReason: z.string(),
         numTurns: z.number(),
+        answer: z.string(),
         errors: z.array(z.string()),
         segments: z.array(
-          z.looseObject({ kind: z.enum(["given", "sampled"]), text: z.string(), numTokens: z.number() }),
+          z.looseObject({
+            kind: z.enum(["given", "sampled"]),
+            text: z.string().optional(),
+            tokenIds: z.array(z.number()).optional(),
+          }),
         ),
       }),
     )
