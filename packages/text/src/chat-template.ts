@@ -27,6 +27,10 @@ export interface RenderSettings {
   addGenerationPrompt?: boolean | undefined;
 }
 
+/**
+ * The Jinja library's `strip`, `lstrip` and `rstrip` remove all white space where Jinja2 removes the characters it is
+ * told. Qwen3 strips newlines from the thinking and text of assistant turns; nothing else is affected.
+ */
 export class ChatTemplate {
   readonly source: string;
   readonly #template: Template;

@@ -18,7 +18,7 @@ const AddedToken = z.object({
 });
 const TokenizerFile = z.looseObject({
   added_tokens: z.array(AddedToken),
-  model: z.looseObject({ vocab: z.unknown() }),
+  model: z.looseObject({}),
 });
 const TokenName = z.union([z.string(), z.looseObject({ content: z.string() }).transform((token) => token.content)]);
 const ConfigFile = z.looseObject({ eos_token: TokenName.nullish() });

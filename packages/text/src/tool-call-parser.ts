@@ -55,23 +55,19 @@ export function parseAssistantTurn(text: string): AssistantTurn {
       answer = [];
     } else if (marker === CALL_START) {
       const end = text.indexOf(CALL_END, position);
-      const body = text.slice(position, end < 0 ? undefined : end);
-      const parsed = end < 0 ? `is not closed with ${CALL_END}.` : parseCall(body);
+      const parsed = end < 0 ? "" : parseCall(text.slice(position, end));
       if (typeof parsed !== "string") {
         calls.push(parsed);
         position = end + CALL_END.length;
         continue;
       }
-      // A block that was never closed must not swallow the next one.
-      const next = text.indexOf(CALL_START, position);
-      const swallowed = next >= 0 && (end < 0 || next < end);
+      // A block that was never closed ends at the next marker: it must not swallow the next call.
+      MARKER.lastIndex = position;
+      const next = MARKER.exec(text);
+      const closed = next?.[0] === CALL_END;
       const number = calls.length + errors.length + 1;
-      errors.push(
-        `Tool call ${number} ${swallowed ? `is not closed with ${CALL_END} before the next one.` : parsed} ${EXPECTED}`,
-      );
-      if (swallowed) position = next;
-      else if (end < 0) break;
-      else position = end + CALL_END.length;
+      errors.push(`Tool call ${number} ${closed ? parsed : `is not closed with ${CALL_END}.`} ${EXPECTED}`);
+      position = closed ? end + CALL_END.length : (next?.index ?? text.length);
     } else {
       errors.push(`Found ${CALL_END} without ${CALL_START} before it. ${EXPECTED}`);
     }
