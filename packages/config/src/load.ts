@@ -1,0 +1,169 @@
+// Reads a run config: YAML file, then --set overrides, then the schema. Owns how a mistake in either is reported.
+import { createHash } from "node:crypto";
+import { readFile } from "node:fs/promises";
+import { errorMessage, WideSeekError } from "@wideseek/spec";
+import { type Document, isMap, isNode, LineCounter, parse, parseDocument, stringify } from "yaml";
+import type { z } from "zod";
+import { type RunConfig, runConfigSchema } from "./schema.ts";
+
+export interface LoadConfigOptions {
+  /** YAML file; absent = the defaults. */
+  file?: string | undefined;
+  /** "a.b=1": the value is YAML; later ones win. */
+  overrides?: readonly string[] | undefined;
+}
+
+interface Override {
+  text: string;
+  path: string[];
+  value: unknown;
+}
+
+/**
+ * A complete config: what the file and overrides say, the defaults for the rest.
+ * @throws WS_IO when the file cannot be read, WS_INVALID_ARGUMENT naming file, line and key, or the override
+ */
+export async function loadConfig({ file, overrides = [] }: LoadConfigOptions): Promise<RunConfig> {
+  const lines = new LineCounter();
+  const document = file === undefined ? undefined : await readDocument(file, lines);
+  const settings = overrides.map(parseOverride);
+  const values = document === undefined ? {} : asMap(document.toJS() ?? {}, file ?? "");
+  for (const override of settings) setIn(values, override);
+  const parsed = runConfigSchema.safeParse(values);
+  if (parsed.success) return parsed.data;
+  throw configError(parsed.error.issues[0] as z.core.$ZodIssue, { file, document, lines, settings });
+}
+
+/** The config as a YAML file that `loadConfig` reads back to the same. */
+export function formatConfig(config: RunConfig): string {
+  return stringify(config, { lineWidth: 120 });
+}
+
+/** Settings that do not change what a step computes; a run may be continued with other values of them. */
+const FREE_KEYS: readonly (readonly [keyof RunConfig, string])[] = [
+  ["run", "directory"],
+  ["train", "checkpointEvery"],
+  ["train", "keepCheckpoints"],
+  ["train", "maxConcurrentEpisodes"],
+  ["coldStart", "checkpointEvery"],
+  ["coldStart", "keepCheckpoints"],
+];
+
+/** SHA-256 over the settings that results depend on. */
+export function hashConfig(config: RunConfig): string {
+  const relevant: Record<string, Record<string, unknown>> = structuredClone(config);
+  for (const [section, key] of FREE_KEYS) delete relevant[section]?.[key];
+  // A longer run under a constant learning rate begins exactly like the shorter one.
+  for (const section of ["train", "coldStart"] as const) {
+    if (config[section].schedule === "constant") delete relevant[section]?.steps;
+  }
+  return createHash("sha256")
+    .update(stringify(relevant, { sortMapEntries: true }))
+    .digest("hex");
+}
+
+async function readDocument(file: string, lines: LineCounter): Promise<Document> {
+  let text: string;
+  try {
+    text = await readFile(file, "utf8");
+  } catch (error) {
+    throw new WideSeekError("WS_IO", `${file}: cannot read the config: ${errorMessage(error)}`, { cause: error });
+  }
+  const document = parseDocument(text, { lineCounter: lines, prettyErrors: false });
+  const problem = document.errors[0];
+  if (!problem) return document;
+  const { line } = lines.linePos(problem.pos[0]);
+  throw invalid(`${file}:${line}: broken YAML: ${problem.message}`, { file, line });
+}
+
+function parseOverride(text: string): Override {
+  const equals = text.indexOf("=");
+  const path = text.slice(0, equals).split(".");
+  if (equals < 1 || path.some((key) => !/^\w+$/.test(key) || key === "__proto__")) {
+    throw invalid(`--set ${text}: must look like train.steps=10`, { override: text });
+  }
+  try {
+    return { text, path, value: parse(text.slice(equals + 1)) };
+  } catch (error) {
+    throw invalid(`--set ${text}: the value is not YAML: ${errorMessage(error).split("\n")[0]}`, { override: text });
+  }
+}
+
+function setIn(values: Record<string, unknown>, { text, path, value }: Override): void {
+  let target = values;
+  for (const key of path.slice(0, -1)) {
+    target[key] ??= {};
+    target = asMap(target[key], `--set ${text}: ${key}`);
+  }
+  target[path.at(-1) as string] = value;
+}
+
+function asMap(value: unknown, where: string): Record<string, unknown> {
+  if (typeof value === "object" && value !== null && !Array.isArray(value)) return value as Record<string, unknown>;
+  throw invalid(`${where}: must be a map of settings`, { where });
+}
+
+interface Sources {
+  file: string | undefined;
+  document: Document | undefined;
+  lines: LineCounter;
+  settings: readonly Override[];
+}
+
+function configError(issue: z.core.$ZodIssue, sources: Sources): WideSeekError {
+  const unknown = issue.code === "unrecognized_keys" ? issue.keys[0] : undefined;
+  const path = [...issue.path.map(String), ...(unknown === undefined ? [] : [unknown])];
+  const key = path.join(".");
+  const message = unknown === undefined ? issue.message : `unknown key${suggestion(path)}`;
+  return invalid(`${location(path, sources)}${key === "" ? "" : `${key}: `}${message}`, { key, file: sources.file });
+}
+
+/** The override that set the key, or file and line of it or of the nearest section around it. */
+function location(path: readonly string[], { file, document, lines, settings }: Sources): string {
+  const override = settings.findLast(({ path: set }) => set.every((key, index) => path[index] === key));
+  if (override) return `--set ${override.text}: `;
+  if (file === undefined) return "";
+  for (let depth = path.length; depth > 0; depth--) {
+    const start = keyOffset(document, path.slice(0, depth));
+    if (start !== undefined) return `${file}:${lines.linePos(start).line}: `;
+  }
+  return `${file}: `;
+}
+
+function keyOffset(document: Document | undefined, path: readonly string[]): number | undefined {
+  const parent = path.length === 1 ? document?.contents : document?.getIn(path.slice(0, -1), true);
+  if (!isMap(parent)) return undefined;
+  const pair = parent.items.find((item) => isNode(item.key) && String(item.key) === path.at(-1));
+  return pair && isNode(pair.key) ? pair.key.range?.[0] : undefined;
+}
+
+/** The most similar known key of the section, or all of them when none is close. */
+function suggestion(path: readonly string[]): string {
+  let section: unknown = runConfigSchema.parse({});
+  for (const key of path.slice(0, -1)) section = (section as Record<string, unknown> | undefined)?.[key];
+  const known = typeof section === "object" && section !== null ? Object.keys(section) : [];
+  const wrong = path.at(-1) ?? "";
+  const closest = known
+    .map((key) => ({ key, distance: editDistance(key.toLowerCase(), wrong.toLowerCase()) }))
+    .sort((a, b) => a.distance - b.distance)[0];
+  if (closest && closest.distance <= Math.max(2, wrong.length / 3)) return `; did you mean ${closest.key}?`;
+  return known.length > 0 ? `; known keys are ${known.join(", ")}` : "";
+}
+
+/** Levenshtein. */
+function editDistance(a: string, b: string): number {
+  let row = Array.from({ length: b.length + 1 }, (_, j) => j);
+  for (let i = 1; i <= a.length; i++) {
+    const next = [i];
+    for (let j = 1; j <= b.length; j++) {
+      const substitution = (row[j - 1] as number) + (a[i - 1] === b[j - 1] ? 0 : 1);
+      next.push(Math.min(substitution, (row[j] as number) + 1, (next[j - 1] as number) + 1));
+    }
+    row = next;
+  }
+  return row[b.length] as number;
+}
+
+function invalid(message: string, details: Record<string, unknown>): WideSeekError {
+  return new WideSeekError("WS_INVALID_ARGUMENT", message, { op: "loadConfig", details });
+}

@@ -1,0 +1,155 @@
+// Every knob of a run in one schema; sections that a package owns come from that package. Owns no values of a run.
+import { limitsSchema, promptStyleSchema } from "@wideseek/agents";
+import { rewardOptionsSchema } from "@wideseek/rewards";
+import { toolOptionsSchema } from "@wideseek/tools";
+import { coldStartOptionsSchema, trainOptionsSchema } from "@wideseek/train";
+import { z } from "zod";
+
+const count = z.int().min(1);
+const folder = z.string().min(1);
+const share = z.number().min(0).max(1);
+
+/** A new model with random weights and a vocabulary learned from the expert's traces. */
+const newModelSchema = z.strictObject({
+  vocabSize: count.default(1024).describe("Most entries of the vocabulary, control tokens included."),
+  hiddenSize: count.default(128).describe("Width of the residual stream."),
+  intermediateSize: count.default(384).describe("Width of the feed-forward layers."),
+  numLayers: count.default(4).describe("Transformer layers."),
+  numHeads: count.default(4).describe("Query heads."),
+  numKvHeads: count.default(2).describe("Key and value heads; divides numHeads."),
+  headDim: z.int().min(2).multipleOf(2).default(32).describe("Width of a head."),
+  ropeTheta: z.number().positive().default(10_000).describe("Base of the rotary position embedding."),
+  maxPositions: count.default(4096).describe("Longest context of the model."),
+  initStd: z.number().positive().default(0.02).describe("Standard deviation of the random weights."),
+  vocabularyTraces: count.default(200).describe("Expert episodes that the vocabulary is learned from."),
+  seed: z.int().min(0).default(0).describe("Seed of the random weights."),
+});
+
+const modelSchema = z.strictObject({
+  directory: folder.default("models/wideseek-tiny").describe("Hugging Face folder of the starting model."),
+  create: newModelSchema
+    .nullable()
+    .default(null)
+    .describe("Cold start only: make a new model of this shape instead of reading `directory`; null = read."),
+});
+
+const engineSchema = z.strictObject({
+  device: z
+    .enum(["auto", "cpu", "cuda"])
+    .default("auto")
+    .describe("Where the model runs; auto = a GPU if there is one."),
+  numThreads: z.int().min(0).default(0).describe("CPU threads of the engine; 0 = all cores."),
+  weightDtype: z.enum(["fp32", "bf16"]).default("fp32").describe("Storage of the weights; arithmetic is fp32 on CPUs."),
+  maxBatchSize: count.default(64).describe("Sequences that are decoded together."),
+  cacheTokens: z.int().min(0).default(0).describe("Tokens of the key/value cache; 0 = chosen by the engine."),
+  recomputeActivations: z.boolean().default(false).describe("Run layers again in the backward pass to save memory."),
+});
+
+const embeddedDataSchema = z.strictObject({
+  source: z.literal("embedded").describe("A small encyclopaedia and its questions, generated from seeds."),
+  worldSeed: z.int().min(0).default(0).describe("Seed of the encyclopaedia."),
+  questionSeed: z.int().min(0).default(0).describe("Seed of the questions."),
+  numTrainRegions: count.default(160).describe("Regions that training questions may ask for."),
+  numHeldOutRegions: count.default(40).describe("Regions that only held-out questions ask for."),
+  minRegions: count.default(2).describe("Fewest regions of a table question."),
+  maxRegions: count.default(8).describe("Most regions of a table question."),
+  numTrainTables: z.int().min(0).default(2000).describe("Table questions for training."),
+  numTrainFacts: z.int().min(0).default(200).describe("Single-fact questions for training."),
+  numHeldOutTables: z.int().min(0).default(64).describe("Held-out table questions."),
+  numHeldOutFacts: z.int().min(0).default(0).describe("Held-out single-fact questions."),
+});
+
+const fileDataSchema = z.strictObject({
+  source: z.literal("files").describe("Files in the published formats."),
+  corpus: folder.describe("JSONL pages {url, title, contents}, or an index file built from them."),
+  trainTasks: folder.describe("JSONL training questions."),
+  heldOutTasks: folder.nullable().default(null).describe("JSONL held-out questions; null = no evaluation."),
+});
+
+const dataSchema = z.discriminatedUnion("source", [embeddedDataSchema, fileDataSchema]);
+
+const agentsSchema = z.strictObject({
+  workflow: z.enum(["mas", "sa"]).default("mas").describe("A lead with subagents, or one agent with the tools."),
+  promptStyle: promptStyleSchema.default("full").describe("Full prompts, or compact ones for very small models."),
+  limits: limitsSchema.prefault({}).describe("How much an agent may do."),
+});
+
+const expertSchema = z.strictObject({
+  wide: share.default(0.15).describe("Share of leads that delegate every region at once."),
+  twoRounds: share
+    .default(0.15)
+    .describe("Share of leads that delegate in two rounds; the rest stop at a few regions."),
+  thorough: share.default(0.6).describe("Share of subagents that open every page of a list."),
+  persistent: share.default(0.5).describe("Share of single agents that go on to the last region."),
+  lookUp: share.default(0.7).describe("Share of leads and single agents that look a single fact up."),
+  singleAgentShare: share.default(0.2).describe("Share of episodes that one single agent runs alone."),
+});
+
+const evalSchema = z.strictObject({
+  samples: count.default(4).describe("Episodes of one question (the k of Avg@k)."),
+  maxTasks: z.int().min(0).default(0).describe("Questions used; 0 = all held-out ones."),
+  workflows: z
+    .array(z.enum(["mas", "sa"]))
+    .min(1)
+    .default(["mas"])
+    .describe("Teams that are evaluated."),
+  temperature: z.number().min(0).default(1).describe("Sampling temperature; 0 = greedy."),
+  concurrency: count.default(256).describe("Episodes that run at the same time."),
+  seed: z.int().min(0).default(0).describe("Seed of the evaluation; the same for before and after."),
+  sweepSubagents: z.array(z.int().min(0)).default([]).describe("Widths of the team that `eval` sweeps over."),
+  sweepTurns: z.array(count).default([]).describe("Numbers of turns that `eval` sweeps over."),
+});
+
+const runSchema = z.strictObject({
+  directory: folder.nullable().default(null).describe("Folder of the results; null = a new one under runs/."),
+  seed: z.int().min(0).default(0).describe("Seed of everything that is drawn in the run."),
+});
+
+export const runConfigSchema = z
+  .strictObject({
+    model: modelSchema.prefault({}),
+    engine: engineSchema.prefault({}),
+    data: dataSchema.prefault({ source: "embedded" }),
+    agents: agentsSchema.prefault({}),
+    tools: toolOptionsSchema.prefault({}),
+    rewards: rewardOptionsSchema.prefault({}),
+    train: trainOptionsSchema.prefault({}),
+    coldStart: coldStartOptionsSchema.prefault({}),
+    expert: expertSchema.prefault({}),
+    eval: evalSchema.prefault({}),
+    run: runSchema.prefault({}),
+  })
+  .superRefine((config, context) => {
+    const fail = (path: string[], message: string): void => {
+      context.addIssue({ code: "custom", path, message });
+    };
+    const { limits } = config.agents;
+    const contextTokens = Math.max(limits.contextTokens, ...Object.values(limits.contextTokensByRole).map(Number));
+    for (const section of ["train", "coldStart"] as const) {
+      if (config[section].maxTokens < contextTokens) {
+        fail(
+          [section, "maxTokens"],
+          `${config[section].maxTokens} is less than the longest context of an agent, ${contextTokens}; ` +
+            "a trajectory is never cut, so a batch must hold the longest",
+        );
+      }
+      if (config[section].minLearningRate > config[section].learningRate) {
+        fail([section, "minLearningRate"], "must not pass learningRate");
+      }
+    }
+    if (config.data.source === "embedded") {
+      const { minRegions, maxRegions, numTrainRegions, numHeldOutRegions } = config.data;
+      if (minRegions > maxRegions) fail(["data", "minRegions"], "must not pass maxRegions");
+      if (maxRegions > Math.min(numTrainRegions, numHeldOutRegions)) {
+        fail(["data", "maxRegions"], "must not pass numTrainRegions or numHeldOutRegions");
+      }
+    }
+    if (config.expert.wide + config.expert.twoRounds > 1) fail(["expert", "twoRounds"], "wide + twoRounds passes 1");
+    const created = config.model.create;
+    if (created && created.numHeads % created.numKvHeads !== 0) {
+      fail(["model", "create", "numKvHeads"], `${created.numKvHeads} does not divide numHeads, ${created.numHeads}`);
+    }
+  });
+
+export type RunConfig = z.output<typeof runConfigSchema>;
+export type RunConfigInput = z.input<typeof runConfigSchema>;
