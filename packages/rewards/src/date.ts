@@ -14,6 +14,8 @@ const time = String.raw`(?:[T\s]\s*\d{1,2}:\d{2}(?::\d{2}(?:\.\d+)?)?\s*(?:Z|UTC
 const yearFirst = new RegExp(String.raw`^(\d{4})([-/.])(\d{1,2})(?:\2(\d{1,2})${time})?$`, "i");
 const yearLast = new RegExp(String.raw`^(\d{1,2})([-/.])(\d{1,2})\2(\d{4})${time}$`, "i");
 const chinese = /^(\d{4})\s*年(?:\s*(\d{1,2})\s*月(?:\s*(\d{1,2})\s*[日号])?)?$/;
+/** In UTF-16 units; longer text is no date. */
+const maxLength = 64;
 /** chrono resolves what is missing against this day; a date that depends on it is rejected. */
 const referenceDay = new Date(2000, 0, 1);
 
@@ -22,8 +24,15 @@ const referenceDay = new Date(2000, 0, 1);
  * "2 days ago" are no dates. `03/05/2024` is March 5; `13/05/2024` can only be May 13.
  */
 export function parseDate(text: string): CalendarDate | undefined {
-  const clean = trimSpace(text.normalize("NFKC"));
-  if (!/\d{4}/.test(clean) || clean.length > 64) return undefined;
+  if (text.length > maxLength) return undefined;
+  // Markdown emphasis and a final period are no part of the date.
+  const clean = trimSpace(
+    text
+      .normalize("NFKC")
+      .replace(/[*_`]/g, "")
+      .replace(/\.\s*$/, ""),
+  );
+  if (!/\d{4}/.test(clean)) return undefined;
   if (/^\d{4}$/.test(clean)) return checked(Number(clean));
   const iso = yearFirst.exec(clean);
   if (iso !== null) {

@@ -5,7 +5,7 @@ export * from "./judge.ts";
 export * from "./metrics.ts";
 export * from "./number.ts";
 export * from "./options.ts";
-export { exactMatch as answerExactMatch, normalizeAnswer, tokenF1 } from "./qa-score.ts";
+export * from "./qa-score.ts";
 export * from "./reward.ts";
 export * from "./table.ts";
 export * from "./table-align.ts";

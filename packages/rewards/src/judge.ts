@@ -3,7 +3,7 @@
 import { errorMessage, type Judge, WideSeekError } from "@wideseek/spec";
 import { isoDate, parseDate } from "./date.ts";
 import { canonicalQuantity } from "./number.ts";
-import { exactMatch } from "./qa-score.ts";
+import { answerExactMatch } from "./qa-score.ts";
 
 /**
  * What a text means to the rule judge. Compatibility forms, case, white space, Markdown marks and a final period do not
@@ -12,7 +12,7 @@ import { exactMatch } from "./qa-score.ts";
 export function canonicalText(text: string): string {
   const plain = text
     .normalize("NFKC")
-    .replace(/\[([^\]]*)\]\([^)]*\)/g, "$1")
+    .replace(/\[([^[\]]{0,1000})\]\([^()]{0,1000}\)/g, "$1")
     .replace(/<br\s*\/?>/gi, " ")
     .replace(/[*_`~]/g, "")
     .replace(/[‘’]/g, "'")
@@ -60,7 +60,9 @@ export class RuleJudge implements Judge {
 
   async gradeAnswer(_question: string, answers: readonly string[], response: string): Promise<number> {
     const meaning = this.#meaning(response);
-    return answers.some((answer) => this.#meaning(answer) === meaning || exactMatch(response, [answer]) === 1) ? 1 : 0;
+    return answers.some((answer) => this.#meaning(answer) === meaning || answerExactMatch(response, [answer]) === 1)
+      ? 1
+      : 0;
   }
 
   #meaning(text: string): string {

@@ -26,9 +26,9 @@ function digitValue(digit: string): string {
   return String((codePoint - start) % 10);
 }
 
-/** True for what a CSV reader takes for a number: ASCII digits, no separators, no percent. */
+/** True for a number as tables state it: ASCII digits, no separators, no percent. `1.` is a number in a sentence's end. */
 export function isPlainNumber(text: string): boolean {
-  return decimal.test(text);
+  return decimal.test(text) && !text.endsWith(".");
 }
 
 /** One spelling for equal numbers ("007" and "7", "1.10" and "1.1", "-0" and "0"), exact for any length. */

@@ -12,7 +12,7 @@ export function normalizeAnswer(text: string): string {
 }
 
 /** 1 when the normalised response equals one of the normalised answers. */
-export function exactMatch(response: string, answers: readonly string[]): number {
+export function answerExactMatch(response: string, answers: readonly string[]): number {
   const normalized = normalizeAnswer(response);
   return answers.some((answer) => normalizeAnswer(answer) === normalized) ? 1 : 0;
 }

@@ -13,7 +13,7 @@ import { extractBoxed, stripThinking } from "./answer-extract.ts";
 import { trainingRules } from "./evaluation.ts";
 import { checkedJudge, judgeOp } from "./judge.ts";
 import { type RewardOptions, rewardOptionsSchema } from "./options.ts";
-import { exactMatch, tokenF1 } from "./qa-score.ts";
+import { answerExactMatch, tokenF1 } from "./qa-score.ts";
 import { parseMarkdownTable } from "./table-parse.ts";
 import { scoreTable } from "./table-score.ts";
 
@@ -100,7 +100,7 @@ async function scoreQaAnswer(
   const boxed = extractBoxed(answer);
   if (boxed === undefined) return { rejected: "no \\boxed{} in the answer" };
   const score = await judge.gradeAnswer(task.question, task.answers, boxed, signal);
-  return { score, qa: { exactMatch: exactMatch(boxed, task.answers), tokenF1: tokenF1(boxed, task.answers) } };
+  return { score, qa: { exactMatch: answerExactMatch(boxed, task.answers), tokenF1: tokenF1(boxed, task.answers) } };
 }
 
 /** Tokens of the longest turn of any agent. A turn sampled by several policy versions is still one turn. */

@@ -74,8 +74,8 @@ function tablesOfRun(lines: readonly Line[], trusted: boolean): Table[] {
   for (let i = 1; i < lines.length; i++) {
     const header = lines[i - 1];
     if (header === undefined || !isDelimiterRow(lines[i]?.text ?? "") || isSeparator(header.text)) continue;
-    // A delimiter row further down is decoration, unless its header starts a new paragraph.
-    if (headers.length === 0 || header.afterBlank) headers.push(i - 1);
+    // A delimiter row further down is decoration, unless its header starts a new paragraph outside of a fence.
+    if (headers.length === 0 || (!trusted && header.afterBlank)) headers.push(i - 1);
   }
   if (headers.length === 0) {
     const first = lines.findIndex((line) => !isSeparator(line.text) && (trusted || line.text.startsWith("|")));
@@ -90,17 +90,22 @@ function tablesOfRun(lines: readonly Line[], trusted: boolean): Table[] {
   });
 }
 
+/** Larger text is no answer: every row is padded to the header's width, so that a long header could cost gigabytes. */
+const maxCells = 100_000;
+
 /** Rewrites the lines as a well-formed GFM table and lets marked split the cells (escaped pipes, padding, cutting). */
 function tableOfLines(header: string, body: readonly string[]): Table | undefined {
   // Without a leading pipe in the header a row that begins with a pipe begins with an empty cell.
   const outerPipe = header.startsWith("|");
   const withPipe = (line: string): string => (outerPipe && line.startsWith("|") ? line : `| ${line}`);
   const head = withPipe(header);
-  const numPipes = (head.match(/\\.|\|/gs) ?? []).filter((piece) => piece === "|").length;
-  const width = /(?:^|[^\\])(?:\\\\)*\|$/.test(head) ? numPipes - 1 : numPipes;
-  if (width < 1) return undefined;
+  const pieces = head.match(/\\.|\|/gs) ?? [];
+  const numPipes = pieces.filter((piece) => piece === "|").length;
+  const width = head.endsWith("|") && pieces.at(-1) === "|" ? numPipes - 1 : numPipes;
   const rows = body.filter((line) => !isSeparator(line)).map(withPipe);
-  const source = [head, `|${" --- |".repeat(width)}`, ...rows].join("\n");
+  if (width < 1 || width * (rows.length + 1) > maxCells) return undefined;
+  // marked trims U+FEFF like white space, which it is not; a noncharacter stands in for it.
+  const source = [head, `|${" --- |".repeat(width)}`, ...rows].join("\n").replaceAll("\u{feff}", "\u{fdd0}");
   const token = new Lexer({ gfm: true }).blockTokens(source, [])[0];
   if (token?.type !== "table") return undefined;
   const cells = (row: { text: string }[]): string[] => row.map((cell) => cellText(cell.text));
@@ -113,7 +118,10 @@ function tableOfLines(header: string, body: readonly string[]): Table | undefine
 }
 
 function cellText(text: string): string {
-  const decoded = text.replace(/<br\s*\/?>/gi, "\n").replace(/&#124;|&#x7c;|&vert;|&verbar;/gi, "|");
+  const decoded = text
+    .replaceAll("\u{fdd0}", "\u{feff}")
+    .replace(/<br\s*\/?>/gi, "\n")
+    .replace(/&#124;|&#x7c;|&vert;|&verbar;/gi, "|");
   return unquote(trimSpace(decoded));
 }
 

@@ -9,6 +9,7 @@ import {
   type WideSearchEvaluation,
   wideSearchRules,
 } from "./evaluation.ts";
+import { checkedJudge } from "./judge.ts";
 import { type CellMetric, cellMetrics, preprocessors } from "./metrics.ts";
 import { canonicalNumber, isPlainNumber } from "./number.ts";
 import { normalizeColumnName, type Table, trimSpace } from "./table.ts";
@@ -33,7 +34,7 @@ export async function evaluateWideSearch(
   const gold = parseCsvTable(goldCsv);
   const predicted = response === null ? undefined : parseMarkdownTable(stripThinking(response), options.fence);
   if (predicted === undefined) return zeroTableScore();
-  return (await scoreTable(predicted, gold, rules, judge, options.signal)).score;
+  return (await scoreTable(predicted, gold, rules, checkedJudge(judge), options.signal)).score;
 }
 
 export function zeroTableScore(): TableScore {
@@ -162,7 +163,7 @@ function comparableCells(
   missing: boolean,
 ): [string[], string[]] {
   const clean = (cell: string): string => {
-    const text = unquote(trimSpace(cell.replace(/\s*\n\s*/g, " ")));
+    const text = unquote(cell.split("\n").map(trimSpace).filter(Boolean).join(" "));
     return missing && missingWords.has(text) ? missingText : text;
   };
   const [ours, theirs] = [predicted.map(clean), gold.map(clean)];

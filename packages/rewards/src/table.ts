@@ -11,9 +11,16 @@ export function normalizeColumnName(name: string): string {
   return trimSpace(name).toLowerCase().replaceAll(" ", "");
 }
 
-// White space as Unicode defines it. String.trim would also remove U+FEFF and keep U+001C..U+001F and U+0085.
-const outerSpace = /^[\p{White_Space}\u{1c}-\u{1f}]+|[\p{White_Space}\u{1c}-\u{1f}]+$/gu;
+/** White space as Unicode and Python define it; String.trim also takes U+FEFF and leaves U+001C..U+001F and U+0085. */
+function isSpace(char: string | undefined): boolean {
+  return char !== undefined && (/\p{White_Space}/u.test(char) || (char >= "\u{1c}" && char <= "\u{1f}"));
+}
 
+/** Removes white space at both ends, in one pass whatever the text. */
 export function trimSpace(text: string): string {
-  return text.replace(outerSpace, "");
+  let start = 0;
+  let end = text.length;
+  while (start < end && isSpace(text[start])) start++;
+  while (end > start && isSpace(text[end - 1])) end--;
+  return text.slice(start, end);
 }

@@ -31,7 +31,10 @@ export interface RewardBreakdown {
 /** Decides whether texts mean the same. The rule judge needs no model; an LLM judge has the same interface. */
 export interface Judge {
   readonly name: string;
-  /** Maps predicted strings to reference strings of the same meaning; each reference is used at most once. */
+  /**
+   * Maps predicted strings to reference strings of the same meaning. Several spellings may map to one reference (a key
+   * column names "UK" in many rows); the scorer makes columns and rows one-to-one.
+   */
   align(predicted: readonly string[], reference: readonly string[], signal?: AbortSignal): Promise<Map<string, string>>;
   /** 0 or 1 for each pair. */
   gradePairs(
