@@ -4,10 +4,9 @@
 #include <cstdint>
 #include <optional>
 
-namespace wideseek {
+#include "base/dtype.h"
 
-// Type of stored weights. Activations, gradients, moments and all arithmetic are fp32 on the CPU.
-enum class DType { kFloat32, kBFloat16, kFloat16 };
+namespace wideseek {
 
 // YaRN context extension (arXiv 2309.00071; HF modeling_rope_utils.py, _compute_yarn_parameters).
 struct YarnConfig {

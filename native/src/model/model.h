@@ -21,14 +21,6 @@ struct Parameter {
   int64_t num_elements() const;
 };
 
-// New tokens of one sequence inside a packed batch.
-struct SequenceSlice {
-  int64_t first_row;
-  int64_t num_rows;
-  int64_t first_position;      // tokens of this sequence that are already in the cache
-  const int32_t* block_table;  // KV blocks that cover positions [0, first_position + num_rows)
-};
-
 struct InferenceBatch {
   const int32_t* token_ids;  // [num_rows]
   int64_t num_rows;
@@ -41,8 +33,7 @@ struct InferenceBatch {
 // Keys and values of all layers in fixed-size blocks. Owns the memory, not who uses which block (infer/block_manager).
 class KvCache {
  public:
-  // Tokens per block; also the unit of the attention kernels' fixed reduction order.
-  static constexpr int64_t kBlockTokens = 16;
+  static constexpr int64_t kBlockTokens = kKvBlockTokens;
   KvCache(Backend& backend, const ModelConfig& config, int64_t num_blocks);
   ~KvCache();
   KvCache(const KvCache&) = delete;
@@ -87,9 +78,5 @@ class Model {
  private:
   std::unique_ptr<State> state_;
 };
-
-// ln softmax(logits / temperature)[token] of one row of [vocab_size] logits, in the exact reduction order that the
-// training forward uses. temperature must be > 0. Also used by the sampler, which is what makes it on-policy to the bit.
-float row_logprob(const float* logits, int64_t vocab_size, int32_t token, float temperature);
 
 }  // namespace wideseek

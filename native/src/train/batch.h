@@ -47,4 +47,8 @@ struct LossStats {
   double max_abs_logprob_diff;
 };
 
+// Throw kInvalidArgument with the field, what was given and what is allowed.
+void validate(const PackedBatch& batch, int64_t vocab_size, int64_t max_tokens);
+void validate(const PackedBatch& batch, const LossSettings& settings);
+
 }  // namespace wideseek

@@ -1,0 +1,224 @@
+// THE seam: what a device must be able to do for one Qwen decoder. The unit is the fused operation as the model needs it.
+// The model's forward and backward pass, the trainer and the optimizer are written once, against this page.
+//
+// Pointers are device memory unless "host" is said; everything is fp32 and row-major, [rows, cols], unless said otherwise.
+// Outputs are overwritten unless "accumulated" is said, and alias no input unless said. Work runs on one in-order stream;
+// only download, synchronize and functions that return numbers wait. Every operation gives the same bits for any number of
+// threads, and a row of a forward operation depends on that row (and, in attention, on its own sequence) alone.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <utility>
+
+#include "base/dtype.h"
+#include "train/batch.h"
+
+namespace wideseek {
+
+// Tokens per block of the paged key/value memory; also the unit of the attention kernels' fixed reduction order.
+constexpr int64_t kKvBlockTokens = 16;
+
+// A matrix [rows = output features, cols = input features] in the layout that the device's products want.
+class Weight {
+ public:
+  virtual ~Weight() = default;
+  int64_t rows = 0;
+  int64_t cols = 0;
+  DType dtype = DType::kFloat32;
+};
+
+// New tokens of one sequence inside a packed batch. Lives in host memory, as does the block table.
+struct SequenceSlice {
+  int64_t first_row;
+  int64_t num_rows;
+  int64_t first_position;      // tokens of this sequence that are already in the cache
+  const int32_t* block_table;  // KV blocks that cover positions [0, first_position + num_rows)
+};
+
+struct AttentionShape {
+  int64_t num_heads;     // H
+  int64_t num_kv_heads;  // K, divides H
+  int64_t head_dim;      // D
+  int64_t qkv_size() const { return (num_heads + 2 * num_kv_heads) * head_dim; }
+};
+
+// Keys and values of one layer in blocks of 16 tokens; the order inside a block is the device's own.
+struct KvBlocks {
+  float* keys;    // [num_blocks, 16*K*D]
+  float* values;  // [num_blocks, 16*K*D]
+};
+
+// One trained next-token prediction of a chunk of logit rows. Targets are sorted by row.
+struct Targets {
+  int64_t num_targets;
+  const int32_t* rows;      // row of the chunk whose logits predict the token
+  const int32_t* tokens;
+};
+
+// Per target; null where the loss does not use it.
+struct LossInputs {
+  const float* weights;
+  const float* advantages;
+  const float* behavior_logprobs;
+  const float* ref_logprobs;
+};
+
+struct AdamWStep {
+  double learning_rate, beta1, beta2, epsilon, weight_decay;  // decay 0 for a tensor that is not decayed
+  double gradient_scale;                                      // clip coefficient
+  int64_t step;                                               // 1 = first
+};
+
+struct MemoryInfo {
+  int64_t allocated_bytes;  // now, by this backend
+  int64_t peak_bytes;
+};
+
+class Backend {
+ public:
+  virtual ~Backend() = default;
+  virtual std::string name() const = 0;
+
+  // ---- memory. Throws kOutOfMemory with the size asked for. 64-byte aligned, uninitialised.
+  virtual void* allocate(int64_t bytes) = 0;
+  virtual void free(void* pointer) = 0;  // null is allowed
+  virtual void upload(void* device, const void* host, int64_t bytes) = 0;
+  virtual void download(void* host, const void* device, int64_t bytes) = 0;
+  virtual void copy(void* out, const void* source, int64_t bytes) = 0;  // within the device
+  virtual void zero(void* pointer, int64_t bytes) = 0;
+  virtual void synchronize() = 0;
+  virtual MemoryInfo memory_info() const = 0;
+
+  // ---- weights. `dtype` is fp32 or bf16; products widen bf16 to fp32 exactly.
+  virtual std::unique_ptr<Weight> create_weight(int64_t rows, int64_t cols, DType dtype) = 0;
+  // Rows [first_row, first_row + num_rows) from / to row-major device fp32; storing rounds to nearest even.
+  virtual void store_weight(Weight& weight, int64_t first_row, int64_t num_rows, const float* source) = 0;
+  virtual void load_weight(const Weight& weight, int64_t first_row, int64_t num_rows, float* out) = 0;
+  // out [count] fp32 = source, rounded to `dtype`: norms and biases hold the values their dtype can represent.
+  virtual void store_vector(float* out, const float* source, int64_t count, DType dtype) = 0;
+
+  // ---- token embedding
+  // out [T,C] = table[token_ids]; token_ids [T] in range.
+  virtual void embedding_forward(float* out, const Weight& table, const int32_t* token_ids, int64_t T) = 0;
+  // dtable [V,C] accumulated, row token_ids[t] += dout [T,C] row t.
+  virtual void embedding_backward(float* dtable, const float* dout, const int32_t* token_ids, int64_t T,
+                                  int64_t C) = 0;
+
+  // ---- RMSNorm (HF Qwen3RMSNorm): out [T,C] = x * rstd * weight, rstd = 1/sqrt(mean(x^2) + eps). out may be x.
+  virtual void rms_norm_forward(float* out, const float* x, const float* weight, int64_t T, int64_t C, float eps) = 0;
+  // dx [T,C] accumulated, dweight [C] accumulated. rstd is computed again from x.
+  virtual void rms_norm_backward(float* dx, float* dweight, const float* dout, const float* x, const float* weight,
+                                 int64_t T, int64_t C, float eps) = 0;
+
+  // ---- linear layers, N = weight.rows, K = weight.cols
+  // out [T,N] = x [T,K] weight^T (+ bias [N]) (+ residual [T,N]); bias and residual may be null, out may be residual.
+  virtual void linear_forward(float* out, const float* x, const Weight& weight, const float* bias,
+                              const float* residual, int64_t T) = 0;
+  // dx [T,K] = dout [T,N] weight.
+  virtual void linear_backward_input(float* dx, const float* dout, const Weight& weight, int64_t T) = 0;
+  // dweight [N,K] accumulated += dout^T x.
+  virtual void linear_backward_weight(float* dweight, const float* dout, const float* x, int64_t T, int64_t N,
+                                      int64_t K) = 0;
+  // dbias [N] accumulated += column sums of dout [T,N].
+  virtual void bias_backward(float* dbias, const float* dout, int64_t T, int64_t N) = 0;
+
+  // ---- attention. qkv rows are [q: H*D | k: K*D | v: K*D].
+  // Per-head RMSNorm of q and k (weights [D], null = none), then the half-split rotation by cos/sin [positions, D/2] at
+  // positions [T]; v is copied. out [T,qkv_size] may be qkv.
+  virtual void qk_norm_rope_forward(float* out, const float* qkv, const float* q_norm, const float* k_norm,
+                                    const float* cos, const float* sin, const int32_t* positions,
+                                    const AttentionShape& shape, int64_t T, float eps) = 0;
+  // dqkv [T,qkv_size] in place: in, gradient of the rotated rows; out, of `qkv`, the rows before norm and rotation.
+  // dq_norm, dk_norm [D] accumulated.
+  virtual void qk_norm_rope_backward(float* dqkv, float* dq_norm, float* dk_norm, const float* qkv,
+                                     const float* q_norm, const float* k_norm, const float* cos, const float* sin,
+                                     const int32_t* positions, const AttentionShape& shape, int64_t T,
+                                     float eps) = 0;
+  // Copies the k and v parts of rotated rows to their blocks.
+  virtual void kv_store(const KvBlocks& cache, const float* qkv, const AttentionShape& shape,
+                        const SequenceSlice* slices, int64_t num_slices) = 0;
+  // Causal, grouped-query, scale D^-1/2. out [T,H*D]; lse [T,H] = ln sum exp of the scaled scores, may be null.
+  virtual void attention_forward(float* out, float* lse, const float* qkv, const KvBlocks& cache,
+                                 const AttentionShape& shape, const SequenceSlice* slices, int64_t num_slices) = 0;
+  // dqkv [T,qkv_size]. Slices may share blocks: the gradients of a shared block's keys and values are the sum over all
+  // slices that attend to it, and appear in the rows that stored it. Every block that a table names was stored by rows
+  // of this batch. dcache: scratch of num_blocks blocks.
+  virtual void attention_backward(float* dqkv, const float* dout, const float* out, const float* lse,
+                                  const float* qkv, const KvBlocks& cache, const KvBlocks& dcache,
+                                  int64_t num_blocks, const AttentionShape& shape, const SequenceSlice* slices,
+                                  int64_t num_slices) = 0;
+
+  // ---- SwiGLU. gate_up rows are [gate: F | up: F].
+  // out [T,F] = silu(gate) * up.
+  virtual void swiglu_forward(float* out, const float* gate_up, int64_t T, int64_t F) = 0;
+  // gate_up [T,2F] in place: becomes its own gradient, from dout [T,F].
+  virtual void swiglu_backward(float* gate_up, const float* dout, int64_t T, int64_t F) = 0;
+
+  // ---- rows
+  // out [R,C] = x[rows].
+  virtual void gather_rows(float* out, const float* x, const int32_t* rows, int64_t R, int64_t C) = 0;
+  // x[rows] = values [R,C]; rows are distinct.
+  virtual void scatter_rows(float* x, const float* values, const int32_t* rows, int64_t R, int64_t C) = 0;
+
+  // ---- next-token distribution, z = logits / temperature, in the reduction order of row_logprob().
+  // row_max [R], row_log_sum [R] (ln sum exp(z - max)) and row_entropy [R] (nats) of logits [R,V]; logprobs per target.
+  virtual void logprob_forward(float* logprobs, float* row_max, float* row_log_sum, float* row_entropy,
+                               const float* logits, const Targets& targets, int64_t R, int64_t V,
+                               float temperature) = 0;
+  // logits [R,V] in place: become their own gradient, from dlogprobs per target.
+  virtual void logprob_backward(float* logits, const float* dlogprobs, const float* row_max,
+                                const float* row_log_sum, const Targets& targets, int64_t R, int64_t V,
+                                float temperature) = 0;
+  // dlogprobs = d(sum_t weight_t * loss_t)/d logprob_t per target. Adds to host `stats`.
+  virtual void token_loss(float* dlogprobs, LossStats& stats, const float* logprobs, const float* row_entropy,
+                          const Targets& targets, const LossInputs& inputs, const LossSettings& settings) = 0;
+
+  // ---- optimizer
+  // Sum of squares in double, in a fixed order. Not finite if a value is not.
+  virtual double sum_squares(const float* values, int64_t count) = 0;
+  // torch.optim.AdamW on `count` elements; weights and moments updated in place, gradients set to zero.
+  virtual void adamw_step(float* weights, float* gradients, float* first_moment, float* second_moment,
+                          int64_t count, const AdamWStep& step) = 0;
+};
+
+// device "cpu". "cuda" is kUnsupported in a build without it; anything else kInvalidArgument. num_threads >= 1.
+std::unique_ptr<Backend> create_backend(const std::string& device, int num_threads);
+
+// ln softmax(logits / temperature)[token] of one row of [vocab_size] host logits, in the exact reduction order that the
+// training forward uses. temperature must be > 0. Also used by the sampler, which is what makes it on-policy to the bit.
+float row_logprob(const float* logits, int64_t vocab_size, int32_t token, float temperature);
+
+// Owned device array of T.
+template <typename T>
+class DeviceArray {
+ public:
+  DeviceArray() = default;
+  DeviceArray(Backend& backend, int64_t count)
+      : backend_(&backend), data_(static_cast<T*>(backend.allocate(count * static_cast<int64_t>(sizeof(T))))), count_(count) {}
+  DeviceArray(DeviceArray&& other) noexcept { swap(other); }
+  DeviceArray& operator=(DeviceArray&& other) noexcept {
+    DeviceArray moved(std::move(other));
+    swap(moved);
+    return *this;
+  }
+  ~DeviceArray() {
+    if (backend_ != nullptr) backend_->free(data_);
+  }
+  T* get() const { return data_; }
+  int64_t count() const { return count_; }
+  int64_t bytes() const { return count_ * static_cast<int64_t>(sizeof(T)); }
+
+ private:
+  void swap(DeviceArray& other) {
+    std::swap(backend_, other.backend_);
+    std::swap(data_, other.data_);
+    std::swap(count_, other.count_);
+  }
+  Backend* backend_ = nullptr;
+  T* data_ = nullptr;
+  int64_t count_ = 0;
+};
+
+}  // namespace wideseek

@@ -1,0 +1,290 @@
+// Weights of a model: allocation, access by parameter, initialisation; and the inference forward pass.
+#include "model/model.h"
+
+#include <algorithm>
+#include <string>
+
+#include "base/error.h"
+#include "base/rng.h"
+#include "model/lm_head.h"
+#include "model/rope_table.h"
+#include "model/state.h"
+
+namespace wideseek {
+namespace {
+
+// Rows moved at a time when a parameter is converted, so that no second full copy exists.
+constexpr int64_t kTransferElements = int64_t{1} << 20;
+
+int64_t rows_per_transfer(int64_t cols) { return std::max<int64_t>(1, kTransferElements / cols); }
+
+int64_t kv_layer_floats_per_block(const ModelConfig& config) {
+  return KvCache::kBlockTokens * config.num_kv_heads * config.head_dim;
+}
+
+}  // namespace
+
+// ---- KvCache
+
+struct KvCache::State {
+  int64_t num_blocks;
+  std::vector<DeviceArray<float>> arrays;  // keys and values of each layer
+  std::vector<Layer> layers;
+};
+
+KvCache::KvCache(Backend& backend, const ModelConfig& config, int64_t num_blocks)
+    : state_(std::make_unique<State>()) {
+  WS_CHECK(num_blocks > 0, kInvalidArgument, "KvCache", "num_blocks: got " + std::to_string(num_blocks) + ", must be at least 1");
+  state_->num_blocks = num_blocks;
+  const int64_t floats = num_blocks * kv_layer_floats_per_block(config);
+  for (int64_t layer = 0; layer < config.num_layers; ++layer) {
+    KvBlocks blocks{};
+    for (float** half : {&blocks.keys, &blocks.values}) {
+      state_->arrays.emplace_back(backend, floats);
+      *half = state_->arrays.back().get();
+    }
+    state_->layers.push_back({blocks});
+  }
+}
+
+KvCache::~KvCache() = default;
+
+int64_t KvCache::num_blocks() const { return state_->num_blocks; }
+
+int64_t KvCache::block_bytes(const ModelConfig& config) {
+  return 2 * config.num_layers * kv_layer_floats_per_block(config) * static_cast<int64_t>(sizeof(float));
+}
+
+KvCache::Layer& KvCache::layer(int64_t index) { return state_->layers[index]; }
+
+// ---- Model::State
+
+Model::State::State(Backend& backend, const ModelConfig& config, DType weight_dtype)
+    : backend(backend),
+      config(config),
+      weight_dtype(weight_dtype),
+      table(make_parameter_table(config)),
+      attention{config.num_heads, config.num_kv_heads, config.head_dim} {
+  for (const StoredTensor& tensor : table.tensors) {
+    matrices.push_back(tensor.is_matrix ? backend.create_weight(tensor.rows, tensor.cols, weight_dtype) : nullptr);
+    vectors.push_back(tensor.is_matrix ? DeviceArray<float>() : DeviceArray<float>(backend, tensor.rows));
+  }
+}
+
+void Model::State::reserve_positions(int64_t count) {
+  WS_CHECK(count <= config.max_position_embeddings, kInvalidArgument, "Model",
+           "context: got " + std::to_string(count) + " tokens, limit is max_position_embeddings " +
+               std::to_string(config.max_position_embeddings));
+  if (count <= num_positions) return;
+  const int64_t elements = count * config.head_dim / 2;
+  std::vector<float> cos(static_cast<size_t>(elements));
+  std::vector<float> sin(static_cast<size_t>(elements));
+  fill_rope_table(config, count, cos.data(), sin.data());
+  rope_cos = DeviceArray<float>(backend, elements);
+  rope_sin = DeviceArray<float>(backend, elements);
+  backend.upload(rope_cos.get(), cos.data(), rope_cos.bytes());
+  backend.upload(rope_sin.get(), sin.data(), rope_sin.bytes());
+  num_positions = count;
+}
+
+void Model::State::load_rows(int64_t tensor, int64_t first_row, int64_t num_rows, float* out) const {
+  if (matrices[tensor]) {
+    backend.load_weight(*matrices[tensor], first_row, num_rows, out);
+  } else {
+    backend.copy(out, vectors[tensor].get() + first_row, num_rows * static_cast<int64_t>(sizeof(float)));
+  }
+}
+
+void Model::State::store_rows(int64_t tensor, int64_t first_row, int64_t num_rows, const float* source) {
+  if (matrices[tensor]) {
+    backend.store_weight(*matrices[tensor], first_row, num_rows, source);
+  } else {
+    backend.store_vector(vectors[tensor].get() + first_row, source, num_rows, weight_dtype);
+  }
+}
+
+void Model::State::read_fp32(int64_t index, float* out) const {
+  const ParameterPlacement& placement = table.placements[index];
+  const StoredTensor& tensor = table.tensors[placement.tensor];
+  const int64_t num_rows = table.parameters[index].shape[0];
+  if (master.count() > 0) {
+    backend.download(out, master.get() + tensor.gradient_offset + placement.first_row * tensor.cols,
+                     num_rows * tensor.cols * static_cast<int64_t>(sizeof(float)));
+    return;
+  }
+  const int64_t step = rows_per_transfer(tensor.cols);
+  DeviceArray<float> rows(backend, std::min(step, num_rows) * tensor.cols);
+  for (int64_t row = 0; row < num_rows; row += step) {
+    const int64_t count = std::min(step, num_rows - row);
+    load_rows(placement.tensor, placement.first_row + row, count, rows.get());
+    backend.download(out + row * tensor.cols, rows.get(), count * tensor.cols * static_cast<int64_t>(sizeof(float)));
+  }
+}
+
+void Model::State::write_fp32(int64_t index, const float* source) {
+  const ParameterPlacement& placement = table.placements[index];
+  const StoredTensor& tensor = table.tensors[placement.tensor];
+  const int64_t num_rows = table.parameters[index].shape[0];
+  const int64_t step = rows_per_transfer(tensor.cols);
+  DeviceArray<float> rows(backend, std::min(step, num_rows) * tensor.cols);
+  for (int64_t row = 0; row < num_rows; row += step) {
+    const int64_t count = std::min(step, num_rows - row);
+    const int64_t bytes = count * tensor.cols * static_cast<int64_t>(sizeof(float));
+    backend.upload(rows.get(), source + row * tensor.cols, bytes);
+    store_rows(placement.tensor, placement.first_row + row, count, rows.get());
+    if (master.count() > 0) {
+      backend.copy(master.get() + tensor.gradient_offset + (placement.first_row + row) * tensor.cols, rows.get(),
+                   bytes);
+    }
+  }
+}
+
+void Model::State::ensure_master() {
+  if (weight_dtype == DType::kFloat32 || master.count() > 0) return;
+  master = DeviceArray<float>(backend, table.num_flat_elements);
+  backend.zero(master.get(), master.bytes());
+  for (size_t tensor = 0; tensor < table.tensors.size(); ++tensor) {
+    const StoredTensor& stored = table.tensors[tensor];
+    load_rows(static_cast<int64_t>(tensor), 0, stored.rows, master.get() + stored.gradient_offset);
+  }
+}
+
+// ---- Model
+
+Model::Model(Backend& backend, const ModelConfig& config, DType weight_dtype) {
+  validate(config);
+  WS_CHECK(weight_dtype != DType::kFloat16, kUnsupported, "Model",
+           "weight dtype: got float16; weights are kept as float32 or bfloat16 (float16 files can be read)");
+  state_ = std::make_unique<State>(backend, config, weight_dtype);
+}
+
+Model::~Model() = default;
+
+const ModelConfig& Model::config() const { return state_->config; }
+const std::vector<Parameter>& Model::parameters() const { return state_->table.parameters; }
+Model::State& Model::state() { return *state_; }
+
+void Model::write_parameter(int64_t index, const void* data, DType dtype) {
+  const int64_t count = state_->table.parameters.at(index).num_elements();
+  if (dtype == DType::kFloat32) {
+    state_->write_fp32(index, static_cast<const float*>(data));
+    return;
+  }
+  std::vector<float> wide(static_cast<size_t>(count));
+  convert_to_float(data, dtype, wide.data(), count);
+  state_->write_fp32(index, wide.data());
+}
+
+void Model::read_parameter(int64_t index, void* data, DType dtype) const {
+  const int64_t count = state_->table.parameters.at(index).num_elements();
+  if (dtype == DType::kFloat32) {
+    state_->read_fp32(index, static_cast<float*>(data));
+    return;
+  }
+  std::vector<float> wide(static_cast<size_t>(count));
+  state_->read_fp32(index, wide.data());
+  convert_from_float(wide.data(), data, dtype, count);
+}
+
+void Model::initialize(uint64_t seed, double std) {
+  for (size_t index = 0; index < state_->table.parameters.size(); ++index) {
+    const Parameter& parameter = state_->table.parameters[index];
+    std::vector<float> values(static_cast<size_t>(parameter.num_elements()));
+    if (parameter.decayed) {
+      for (size_t i = 0; i < values.size(); ++i) {
+        values[i] = static_cast<float>(std * philox_normal(seed, index, i));
+      }
+    } else {
+      std::fill(values.begin(), values.end(), parameter.name.ends_with(".bias") ? 0.0f : 1.0f);
+    }
+    state_->write_fp32(static_cast<int64_t>(index), values.data());
+  }
+}
+
+void Model::reserve_inference(int64_t max_rows, int64_t max_context) {
+  State& state = *state_;
+  WS_CHECK(max_rows > 0 && max_context > 0, kInvalidArgument, "Model::reserve_inference",
+           "max_rows and max_context: got " + std::to_string(max_rows) + " and " + std::to_string(max_context) +
+               ", must be at least 1");
+  state.reserve_positions(max_context);
+  state.max_context = std::max(state.max_context, max_context);
+  if (max_rows <= state.max_rows) return;
+  const ModelConfig& config = state.config;
+  const int64_t attention_size = config.num_heads * config.head_dim;
+  const int64_t per_row = 2 * config.hidden_size + state.attention.qkv_size() + attention_size +
+                          3 * config.intermediate_size;
+  const int64_t logit_floats = lm_head_chunk_rows(config.vocab_size) * config.vocab_size;
+  state.max_rows = 0;
+  state.workspace = DeviceArray<float>();
+  state.workspace = DeviceArray<float>(state.backend, max_rows * per_row + logit_floats);
+  state.row_indices = DeviceArray<int32_t>(state.backend, 3 * max_rows);
+  state.max_rows = max_rows;
+}
+
+void Model::forward(const InferenceBatch& batch, KvCache& cache, float* logits) {
+  State& state = *state_;
+  Backend& backend = state.backend;
+  const ModelConfig& config = state.config;
+  constexpr const char* kOp = "Model::forward";
+  const int64_t rows = batch.num_rows;
+  WS_CHECK(rows <= state.max_rows, kInvalidArgument, kOp,
+           "rows: got " + std::to_string(rows) + ", limit is the reserved " + std::to_string(state.max_rows));
+  if (rows == 0) return;
+  std::vector<int32_t> positions(static_cast<size_t>(rows));
+  for (int64_t s = 0; s < batch.num_sequences; ++s) {
+    const SequenceSlice& slice = batch.sequences[s];
+    const int64_t context = slice.first_position + slice.num_rows;
+    WS_CHECK(context <= state.max_context, kInvalidArgument, kOp,
+             "context: got " + std::to_string(context) + " tokens, limit is the reserved " +
+                 std::to_string(state.max_context));
+    for (int64_t i = 0; i < slice.num_rows; ++i) {
+      positions[slice.first_row + i] = static_cast<int32_t>(slice.first_position + i);
+    }
+  }
+  for (int64_t row = 0; row < rows; ++row) {
+    const int32_t token = batch.token_ids[row];
+    WS_CHECK(token >= 0 && token < config.vocab_size, kInvalidArgument, kOp,
+             "token id at row " + std::to_string(row) + ": got " + std::to_string(token) + ", vocab_size is " +
+                 std::to_string(config.vocab_size));
+  }
+
+  float* next = state.workspace.get();
+  const auto take = [&](int64_t width) {
+    float* taken = next;
+    next += state.max_rows * width;
+    return taken;
+  };
+  float* x = take(config.hidden_size);
+  float* normed = take(config.hidden_size);
+  float* qkv = take(state.attention.qkv_size());
+  float* attention_output = take(config.num_heads * config.head_dim);
+  float* gate_up = take(2 * config.intermediate_size);
+  float* activation = take(config.intermediate_size);
+  float* chunk_logits = next;
+
+  int32_t* token_ids = state.row_indices.get();
+  int32_t* device_positions = token_ids + state.max_rows;
+  int32_t* logit_rows = device_positions + state.max_rows;
+  backend.upload(token_ids, batch.token_ids, rows * static_cast<int64_t>(sizeof(int32_t)));
+  backend.upload(device_positions, positions.data(), rows * static_cast<int64_t>(sizeof(int32_t)));
+  backend.upload(logit_rows, batch.logit_rows, batch.num_logit_rows * static_cast<int64_t>(sizeof(int32_t)));
+
+  const RowBatch row_batch{rows, token_ids, device_positions, batch.sequences, batch.num_sequences};
+  const LayerActivations activations{x, qkv, attention_output, nullptr, x, gate_up};
+  const LayerScratch scratch{normed, qkv, activation, nullptr, nullptr};
+  backend.embedding_forward(x, state.matrix(state.table.embedding), token_ids, rows);
+  for (int64_t layer = 0; layer < config.num_layers; ++layer) {
+    layer_forward(state, layer, activations, scratch, x, cache.layer(layer).blocks, row_batch);
+  }
+
+  const int64_t chunk_rows = lm_head_chunk_rows(config.vocab_size);
+  for (int64_t first = 0; first < batch.num_logit_rows; first += chunk_rows) {
+    const int64_t count = std::min(chunk_rows, batch.num_logit_rows - first);
+    // The gathered rows are normed in place.
+    lm_head_logits(state, chunk_logits, normed, normed, x, logit_rows + first, count);
+    backend.download(logits + first * config.vocab_size, chunk_logits,
+                     count * config.vocab_size * static_cast<int64_t>(sizeof(float)));
+  }
+}
+
+}  // namespace wideseek

@@ -1,0 +1,95 @@
+// What a Model holds, and the layer functions that inference and training share.
+#pragma once
+
+#include <memory>
+#include <vector>
+
+#include "backend.h"
+#include "model/model.h"
+#include "model/parameters.h"
+
+namespace wideseek {
+
+struct KvCache::Layer {
+  KvBlocks blocks;
+};
+
+// Device arrays of one layer's forward pass over T rows. Inference passes the same array for layer_input, residual and
+// layer_output, and for qkv and qkv_rotated; training keeps what the backward pass reads.
+struct LayerActivations {
+  float* layer_input;       // [T,C]
+  float* qkv;               // [T,qkv_size] before norm and rotation
+  float* attention_output;  // [T,H*D]
+  float* lse;               // [T,H] or null
+  float* residual;          // [T,C] after attention
+  float* gate_up;           // [T,2F]
+};
+
+// Scratch of one layer, forward or backward; nothing in it outlives the call.
+struct LayerScratch {
+  float* normed;       // [T,C]
+  float* qkv_rotated;  // [T,qkv_size]; may be the layer's qkv when that is not kept
+  float* activation;   // [T,F]; may overlap qkv_rotated, dqkv and dattention
+  float* dqkv;         // [T,qkv_size], backward only
+  float* dattention;   // [T,H*D], backward only
+};
+
+// The rows of one packed pass.
+struct RowBatch {
+  int64_t num_rows;
+  const int32_t* token_ids;   // device [T]
+  const int32_t* positions;   // device [T]
+  const SequenceSlice* slices;  // host
+  int64_t num_slices;
+};
+
+struct Model::State {
+  State(Backend& backend, const ModelConfig& config, DType weight_dtype);
+
+  Backend& backend;
+  ModelConfig config;
+  DType weight_dtype;
+  ParameterTable table;
+  AttentionShape attention;
+  std::vector<std::unique_ptr<Weight>> matrices;  // per stored tensor, null for vectors
+  std::vector<DeviceArray<float>> vectors;        // per stored tensor, empty for matrices
+  // fp32 master copy in the flat gradient order; only when a Trainer updates bf16 weights.
+  DeviceArray<float> master;
+
+  DeviceArray<float> rope_cos, rope_sin;  // [num_positions, D/2]
+  int64_t num_positions = 0;
+
+  // Inference workspace, for max_rows.
+  int64_t max_rows = 0;
+  int64_t max_context = 0;
+  DeviceArray<float> workspace;
+  DeviceArray<int32_t> row_indices;  // [3, max_rows]: token ids, positions, logit rows
+
+  const Weight& matrix(int64_t tensor) const { return *matrices[tensor]; }
+  // Null for index -1.
+  float* vector(int64_t tensor) const { return tensor < 0 ? nullptr : vectors[tensor].get(); }
+  float eps() const { return static_cast<float>(config.rms_norm_eps); }
+
+  // Extends the cosine and sine tables to `count` positions; kInvalidArgument beyond max_position_embeddings.
+  void reserve_positions(int64_t count);
+  // Rows of a stored tensor, row-major device fp32. Storing rounds to weight_dtype; the master copy is not touched.
+  void load_rows(int64_t tensor, int64_t first_row, int64_t num_rows, float* out) const;
+  void store_rows(int64_t tensor, int64_t first_row, int64_t num_rows, const float* source);
+  // The same for parameter `index` as a whole, host fp32; the master copy, if any, is read or updated too.
+  void read_fp32(int64_t index, float* out) const;
+  void write_fp32(int64_t index, const float* source);
+  // Creates the master copy from the weights, once, for bf16 weights.
+  void ensure_master();
+};
+
+// x += attention(x); x += mlp(x). layer_output may be null: then only what the backward pass reads is computed.
+void layer_forward(Model::State& model, int64_t layer, const LayerActivations& activations,
+                   const LayerScratch& scratch, float* layer_output, const KvBlocks& cache, const RowBatch& batch);
+
+// dx [T,C] in place: gradient of the layer's output, then of its input. `gradients` is the flat array, accumulated.
+// gate_up is overwritten. cache and dcache are scratch of num_blocks blocks.
+void layer_backward(Model::State& model, int64_t layer, const LayerActivations& activations,
+                    const LayerScratch& scratch, float* dx, float* gradients, const KvBlocks& cache,
+                    const KvBlocks& dcache, int64_t num_blocks, const RowBatch& batch);
+
+}  // namespace wideseek
