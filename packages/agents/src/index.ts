@@ -1,1 +1,8 @@
-export {};
+// Public face of the agents package.
+export type { AgentChat } from "./agent-loop.ts";
+export { defaultSampling, type EpisodeRequest, runEpisode } from "./episode.ts";
+export { leadToolName } from "./lead.ts";
+export { type Limits, type LimitsInput, limitsSchema } from "./limits.ts";
+export { type AgentTexts, agentTexts, type PromptStyle, promptStyleSchema } from "./prompts.ts";
+export { type ScriptedContext, ScriptedPolicy, type ScriptedPolicySettings } from "./scripted-policy.ts";
+export { turnSeed } from "./seeds.ts";
