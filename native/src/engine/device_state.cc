@@ -1,0 +1,114 @@
+// The operations of the engine thread on backend, model, generator and trainer.
+#include <string>
+
+#include "base/error.h"
+#include "engine/engine.h"
+
+namespace wideseek {
+
+DeviceState::DeviceState(const EngineOptions& options)
+    : trainer_options_(options.trainer), backend_(create_backend(options.device, options.num_threads)) {
+  model_ = std::make_unique<Model>(*backend_, options.config, options.weight_dtype);
+  plan_.weights = backend_->memory_info().allocated_bytes;
+  generator_ = std::make_unique<Generator>(*backend_, *model_, options.generator);
+  plan_.kv_cache = generator_->kv_cache_bytes();
+  plan_.inference = backend_->memory_info().allocated_bytes - plan_.weights - plan_.kv_cache;
+}
+
+EngineStats DeviceState::stats() const {
+  EngineStats stats{generator_->stats(), plan_, policy_version_};
+  const MemoryInfo memory = backend_->memory_info();
+  stats.memory.allocated = memory.allocated_bytes;
+  stats.memory.peak = memory.peak_bytes;
+  return stats;
+}
+
+void DeviceState::check_idle(const char* op) const {
+  const GeneratorStats stats = generator_->stats();
+  WS_CHECK(generator_->idle(), kInvalidState, op,
+           std::to_string(stats.num_running + stats.num_waiting) +
+               " requests are still generating; await them (or abort them) before changing what they sample from");
+}
+
+Trainer& DeviceState::trainer() {
+  if (!trainer_) {
+    const int64_t before = backend_->memory_info().allocated_bytes;
+    trainer_ = std::make_unique<Trainer>(*model_, trainer_options_);
+    plan_.training = backend_->memory_info().allocated_bytes - before;
+  }
+  return *trainer_;
+}
+
+void DeviceState::weights_changed() { generator_->clear_prefix_cache(); }
+
+const Parameter& DeviceState::parameter(int64_t index, const char* op) const {
+  const int64_t count = static_cast<int64_t>(model_->parameters().size());
+  WS_CHECK(index >= 0 && index < count, kInvalidArgument, op,
+           "parameter index " + std::to_string(index) + ", but the model has " + std::to_string(count));
+  return model_->parameters()[index];
+}
+
+void DeviceState::write_parameter(int64_t index, const void* data, DType dtype) {
+  check_idle("writeParameter");
+  parameter(index, "writeParameter");
+  model_->write_parameter(index, data, dtype);
+  weights_changed();
+}
+
+void DeviceState::initialize(uint64_t seed, double std) {
+  check_idle("initialize");
+  model_->initialize(seed, std);
+  weights_changed();
+}
+
+void DeviceState::set_version(uint64_t version) {
+  check_idle("setVersion");
+  policy_version_ = version;
+}
+
+LossStats DeviceState::forward_backward(const PackedBatch& batch, const LossSettings& loss) {
+  check_idle("forwardBackward");
+  return trainer().forward_backward(batch, loss, nullptr);
+}
+
+OptimizerStepResult DeviceState::optimizer_step(const OptimizerSettings& settings) {
+  check_idle("optimizerStep");
+  const OptimizerStepResult result = trainer().optimizer_step(settings);
+  if (!result.skipped) {
+    ++policy_version_;
+    weights_changed();
+  }
+  return result;
+}
+
+void DeviceState::zero_gradients() {
+  check_idle("zeroGradients");
+  trainer().zero_gradients();
+}
+
+void DeviceState::read_tensor(TensorKind kind, int64_t index, float* data) {
+  parameter(index, "readTensor");
+  // Weights alone do not need the trainer's memory.
+  if (kind == TensorKind::kWeight && !trainer_) {
+    model_->read_parameter(index, data, DType::kFloat32);
+  } else {
+    trainer().read_tensor(kind, index, data);
+  }
+}
+
+void DeviceState::write_tensor(TensorKind kind, int64_t index, const float* data) {
+  check_idle("writeTensor");
+  parameter(index, "writeTensor");
+  trainer().write_tensor(kind, index, data);
+  if (kind == TensorKind::kWeight) weights_changed();
+}
+
+int64_t DeviceState::num_optimizer_steps() { return trainer_ ? trainer_->num_steps() : 0; }
+
+void DeviceState::set_num_optimizer_steps(int64_t steps) {
+  check_idle("setNumOptimizerSteps");
+  WS_CHECK(steps >= 0, kInvalidArgument, "setNumOptimizerSteps", "the number of steps must not be negative");
+  trainer().set_num_steps(steps);
+}
+
+}  // namespace wideseek
