@@ -98,5 +98,37 @@ WS_INLINE float reduce_max(F16 x) {
   return _mm_cvtss_f32(_mm_max_ss(d, _mm_shuffle_ps(d, d, 1)));
 }
 
+WS_INLINE void transpose8(__m256 (&rows)[8]) {
+  __m256 quad[2][4];  // quad[g][c], 128-bit lane l: column 4l + c of rows 4g .. 4g + 3
+#pragma GCC unroll 2
+  for (int g = 0; g < 2; ++g) {
+    const __m256d low01 = _mm256_castps_pd(_mm256_unpacklo_ps(rows[4 * g], rows[4 * g + 1]));
+    const __m256d high01 = _mm256_castps_pd(_mm256_unpackhi_ps(rows[4 * g], rows[4 * g + 1]));
+    const __m256d low23 = _mm256_castps_pd(_mm256_unpacklo_ps(rows[4 * g + 2], rows[4 * g + 3]));
+    const __m256d high23 = _mm256_castps_pd(_mm256_unpackhi_ps(rows[4 * g + 2], rows[4 * g + 3]));
+    quad[g][0] = _mm256_castpd_ps(_mm256_unpacklo_pd(low01, low23));
+    quad[g][1] = _mm256_castpd_ps(_mm256_unpackhi_pd(low01, low23));
+    quad[g][2] = _mm256_castpd_ps(_mm256_unpacklo_pd(high01, high23));
+    quad[g][3] = _mm256_castpd_ps(_mm256_unpackhi_pd(high01, high23));
+  }
+#pragma GCC unroll 4
+  for (int c = 0; c < 4; ++c) {
+    rows[c] = _mm256_permute2f128_ps(quad[0][c], quad[1][c], 0x20);
+    rows[4 + c] = _mm256_permute2f128_ps(quad[0][c], quad[1][c], 0x31);
+  }
+}
+WS_INLINE void transpose16(F16 (&rows)[kLanes]) {
+  __m256 corner[2][2][8];
+  for (int i = 0; i < kLanes; ++i) {
+    corner[i / 8][0][i % 8] = rows[i].a;
+    corner[i / 8][1][i % 8] = rows[i].b;
+  }
+  transpose8(corner[0][0]);
+  transpose8(corner[0][1]);
+  transpose8(corner[1][0]);
+  transpose8(corner[1][1]);
+  for (int i = 0; i < kLanes; ++i) rows[i] = {corner[0][i / 8][i % 8], corner[1][i / 8][i % 8]};
+}
+
 }  // namespace WS_ISA
 }  // namespace wideseek

@@ -69,5 +69,30 @@ WS_INLINE float reduce_add(F16 a) {
 }
 WS_INLINE float reduce_max(F16 a) { return _mm512_reduce_max_ps(a.v); }
 
+// rows[i] lane j <-> rows[j] lane i.
+WS_INLINE void transpose16(F16 (&rows)[kLanes]) {
+  __m512 quad[4][4];  // quad[g][c], 128-bit lane l: column 4l + c of rows 4g .. 4g + 3
+#pragma GCC unroll 4
+  for (int g = 0; g < 4; ++g) {
+    const __m512d low01 = _mm512_castps_pd(_mm512_unpacklo_ps(rows[4 * g].v, rows[4 * g + 1].v));
+    const __m512d high01 = _mm512_castps_pd(_mm512_unpackhi_ps(rows[4 * g].v, rows[4 * g + 1].v));
+    const __m512d low23 = _mm512_castps_pd(_mm512_unpacklo_ps(rows[4 * g + 2].v, rows[4 * g + 3].v));
+    const __m512d high23 = _mm512_castps_pd(_mm512_unpackhi_ps(rows[4 * g + 2].v, rows[4 * g + 3].v));
+    quad[g][0] = _mm512_castpd_ps(_mm512_unpacklo_pd(low01, low23));
+    quad[g][1] = _mm512_castpd_ps(_mm512_unpackhi_pd(low01, low23));
+    quad[g][2] = _mm512_castpd_ps(_mm512_unpacklo_pd(high01, high23));
+    quad[g][3] = _mm512_castpd_ps(_mm512_unpackhi_pd(high01, high23));
+  }
+#pragma GCC unroll 4
+  for (int c = 0; c < 4; ++c) {
+    const __m512 even01 = _mm512_shuffle_f32x4(quad[0][c], quad[1][c], 0x88), odd01 = _mm512_shuffle_f32x4(quad[0][c], quad[1][c], 0xDD);
+    const __m512 even23 = _mm512_shuffle_f32x4(quad[2][c], quad[3][c], 0x88), odd23 = _mm512_shuffle_f32x4(quad[2][c], quad[3][c], 0xDD);
+    rows[c].v = _mm512_shuffle_f32x4(even01, even23, 0x88);
+    rows[4 + c].v = _mm512_shuffle_f32x4(odd01, odd23, 0x88);
+    rows[8 + c].v = _mm512_shuffle_f32x4(even01, even23, 0xDD);
+    rows[12 + c].v = _mm512_shuffle_f32x4(odd01, odd23, 0xDD);
+  }
+}
+
 }  // namespace WS_ISA
 }  // namespace wideseek

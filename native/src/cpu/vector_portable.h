@@ -136,5 +136,15 @@ WS_INLINE float reduce_max(F16 a) {
   return a.v[0];
 }
 
+WS_INLINE void transpose16(F16 (&rows)[kLanes]) {
+  for (int i = 0; i < kLanes; ++i) {
+    for (int j = 0; j < i; ++j) {
+      const float swapped = rows[i].v[j];
+      rows[i].v[j] = rows[j].v[i];
+      rows[j].v[i] = swapped;
+    }
+  }
+}
+
 }  // namespace WS_ISA
 }  // namespace wideseek

@@ -1,0 +1,188 @@
+// The CPU backend: memory, weights, and the table from backend.h to the kernels. Work is done when a call returns.
+#include "cpu/backend_cpu.h"
+
+#include <algorithm>
+#include <cstring>
+#include <new>
+#include <string>
+#include <unordered_map>
+
+#if defined(__linux__)
+#include <sys/mman.h>
+#endif
+
+#include "base/error.h"
+#include "cpu/attention.h"
+#include "cpu/gemm.h"
+#include "cpu/row_ops.h"
+#include "cpu/threads.h"
+
+namespace wideseek {
+namespace {
+
+constexpr int64_t kAlignment = 64;
+constexpr int64_t kHugePage = int64_t{1} << 21;
+
+struct CpuWeight final : Weight {
+  CpuWeight(int64_t num_rows, int64_t num_cols, DType type, MemoryInfo& info)
+      : packed(num_rows, num_cols, type), memory(info) {
+    rows = num_rows;
+    cols = num_cols;
+    dtype = type;
+    memory.allocated_bytes += packed.bytes();
+    memory.peak_bytes = std::max(memory.peak_bytes, memory.allocated_bytes);
+  }
+  ~CpuWeight() override { memory.allocated_bytes -= packed.bytes(); }
+  PackedWeight packed;
+  MemoryInfo& memory;  // the backend's; it outlives its weights
+};
+
+PackedWeight& packed(Weight& weight) { return static_cast<CpuWeight&>(weight).packed; }
+const PackedWeight& packed(const Weight& weight) { return static_cast<const CpuWeight&>(weight).packed; }
+
+class CpuBackend final : public Backend {
+ public:
+  explicit CpuBackend(int num_threads) : pool_(num_threads) {}
+  std::string name() const override { return "cpu"; }
+
+  void* allocate(int64_t bytes) override {
+    const int64_t alignment = bytes >= kHugePage ? kHugePage : kAlignment;
+    void* pointer = ::operator new(static_cast<size_t>(std::max<int64_t>(bytes, 1)), std::align_val_t(alignment),
+                                   std::nothrow);
+    WS_CHECK(pointer != nullptr, kOutOfMemory, "allocate",
+             "could not allocate " + std::to_string(bytes) + " bytes; " + std::to_string(memory_.allocated_bytes) +
+                 " are allocated");
+#if defined(__linux__)
+    if (bytes >= kHugePage) madvise(pointer, static_cast<size_t>(bytes), MADV_HUGEPAGE);  // a hint only
+#endif
+    sizes_[pointer] = bytes;
+    memory_.allocated_bytes += bytes;
+    memory_.peak_bytes = std::max(memory_.peak_bytes, memory_.allocated_bytes);
+    return pointer;
+  }
+  void free(void* pointer) override {
+    if (pointer == nullptr) return;
+    const auto entry = sizes_.find(pointer);
+    WS_CHECK(entry != sizes_.end(), kInternal, "free", "pointer was not allocated by this backend");
+    const int64_t bytes = entry->second;
+    sizes_.erase(entry);
+    memory_.allocated_bytes -= bytes;
+    ::operator delete(pointer, std::align_val_t(bytes >= kHugePage ? kHugePage : kAlignment));
+  }
+  void upload(void* device, const void* host, int64_t bytes) override { copy(device, host, bytes); }
+  void download(void* host, const void* device, int64_t bytes) override { copy(host, device, bytes); }
+  void copy(void* out, const void* source, int64_t bytes) override {
+    if (bytes > 0) std::memcpy(out, source, static_cast<size_t>(bytes));
+  }
+  void zero(void* pointer, int64_t bytes) override {
+    auto* first = static_cast<char*>(pointer);
+    pool_.parallel_for(bytes, int64_t{1} << 20, [&](int64_t begin, int64_t end, int) {
+      std::memset(first + begin, 0, static_cast<size_t>(end - begin));
+    });
+  }
+  void synchronize() override {}
+  MemoryInfo memory_info() const override { return memory_; }
+
+  std::unique_ptr<Weight> create_weight(int64_t rows, int64_t cols, DType dtype) override {
+    return std::make_unique<CpuWeight>(rows, cols, dtype, memory_);
+  }
+  void store_weight(Weight& weight, int64_t first_row, int64_t num_rows, const float* source) override {
+    packed(weight).store_rows(pool_, first_row, num_rows, source);
+  }
+  void load_weight(const Weight& weight, int64_t first_row, int64_t num_rows, float* out) override {
+    packed(weight).load_rows(pool_, first_row, num_rows, out);
+  }
+  void store_vector(float* out, const float* source, int64_t count, DType dtype) override {
+    for (int64_t i = 0; i < count; ++i) {
+      out[i] = dtype == DType::kBFloat16 ? bf16_to_float(float_to_bf16(source[i])) : source[i];
+    }
+  }
+
+  void embedding_forward(float* out, const Weight& table, const int32_t* token_ids, int64_t T) override {
+    const PackedWeight& rows = packed(table);
+    pool_.parallel_for(T, cpu::row_grain(table.cols), [&](int64_t begin, int64_t end, int) {
+      for (int64_t t = begin; t < end; ++t) rows.load_row(token_ids[t], out + t * table.cols);
+    });
+  }
+  void embedding_backward(float* dtable, const float* dout, const int32_t* token_ids, int64_t T, int64_t C) override {
+    cpu::embedding_backward(pool_, dtable, dout, token_ids, T, C);
+  }
+
+  void rms_norm_forward(float* out, const float* x, const float* weight, int64_t T, int64_t C, float eps) override {
+    cpu::rms_norm_forward(pool_, out, x, weight, T, C, eps);
+  }
+  void rms_norm_backward(float* dx, float* dweight, const float* dout, const float* x, const float* weight, int64_t T,
+                         int64_t C, float eps) override {
+    cpu::rms_norm_backward(pool_, dx, dweight, dout, x, weight, T, C, eps);
+  }
+
+  void linear_forward(float* out, const float* x, const Weight& weight, const float* bias, const float* residual,
+                      int64_t T) override {
+    wideseek::linear_forward(pool_, out, weight.rows, x, weight.cols, packed(weight), bias, residual, weight.rows, T);
+  }
+  void linear_backward_input(float* dx, const float* dout, const Weight& weight, int64_t T) override {
+    wideseek::linear_backward_input(pool_, dx, weight.cols, dout, weight.rows, packed(weight), T, false);
+  }
+  void linear_backward_weight(float* dweight, const float* dout, const float* x, int64_t T, int64_t N,
+                              int64_t K) override {
+    wideseek::linear_backward_weight(pool_, dweight, dout, N, x, K, T, N, K);
+  }
+  void bias_backward(float* dbias, const float* dout, int64_t T, int64_t N) override {
+    cpu::bias_backward(pool_, dbias, dout, T, N);
+  }
+
+  void qk_norm_rope_forward(float* out, const float* qkv, const float* q_norm, const float* k_norm, const float* cos,
+                            const float* sin, const int32_t* positions, const AttentionShape& shape, int64_t T,
+                            float eps) override {
+    cpu::qk_norm_rope_forward(pool_, out, qkv, q_norm, k_norm, cos, sin, positions, shape, T, eps);
+  }
+  void qk_norm_rope_backward(float* dqkv, float* dq_norm, float* dk_norm, const float* qkv, const float* q_norm,
+                             const float* k_norm, const float* cos, const float* sin, const int32_t* positions,
+                             const AttentionShape& shape, int64_t T, float eps) override {
+    cpu::qk_norm_rope_backward(pool_, dqkv, dq_norm, dk_norm, qkv, q_norm, k_norm, cos, sin, positions, shape, T, eps);
+  }
+  //ATTENTION
+
+  void swiglu_forward(float* out, const float* gate_up, int64_t T, int64_t F) override {
+    cpu::swiglu_forward(pool_, out, gate_up, T, F);
+  }
+  void swiglu_backward(float* gate_up, const float* dout, int64_t T, int64_t F) override {
+    cpu::swiglu_backward(pool_, gate_up, dout, T, F);
+  }
+  void gather_rows(float* out, const float* x, const int32_t* rows, int64_t R, int64_t C) override {
+    cpu::gather_rows(pool_, out, x, rows, R, C);
+  }
+  void scatter_rows(float* x, const float* values, const int32_t* rows, int64_t R, int64_t C) override {
+    cpu::scatter_rows(pool_, x, values, rows, R, C);
+  }
+
+  void logprob_forward(float* logprobs, float* row_max, float* row_log_sum, float* row_entropy, const float* logits,
+                       const Targets& targets, int64_t R, int64_t V, float temperature) override {
+    cpu::logprob_forward(pool_, logprobs, row_max, row_log_sum, row_entropy, logits, targets, R, V, temperature);
+  }
+  void logprob_backward(float* logits, const float* dlogprobs, const float* row_max, const float* row_log_sum,
+                        const Targets& targets, int64_t R, int64_t V, float temperature) override {
+    cpu::logprob_backward(pool_, logits, dlogprobs, row_max, row_log_sum, targets, R, V, temperature);
+  }
+  void token_loss(float* dlogprobs, LossStats& stats, const float* logprobs, const float* row_entropy,
+                  const Targets& targets, const LossInputs& inputs, const LossSettings& settings) override {
+    cpu::token_loss(dlogprobs, stats, logprobs, row_entropy, targets, inputs, settings);
+  }
+
+  double sum_squares(const float* values, int64_t count) override { return cpu::sum_squares(pool_, values, count); }
+  void adamw_step(float* weights, float* gradients, float* first_moment, float* second_moment, int64_t count,
+                  const AdamWStep& step) override {
+    cpu::adamw_step(pool_, weights, gradients, first_moment, second_moment, count, step);
+  }
+
+ private:
+  ThreadPool pool_;
+  MemoryInfo memory_{};
+  std::unordered_map<void*, int64_t> sizes_;
+};
+
+}  // namespace
+
+std::unique_ptr<Backend> create_cpu_backend(int num_threads) { return std::make_unique<CpuBackend>(num_threads); }
+
+}  // namespace wideseek
