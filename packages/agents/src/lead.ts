@@ -8,6 +8,11 @@ import type { AgentTexts } from "./prompts.ts";
 
 const callSchema = z.object({ sub_agents: z.array(z.unknown()).min(1) });
 const subtaskSchema = z.object({ prompt: z.string().trim().min(1) });
+// An error is only useful in the language the model is working in.
+const locales = {
+  en: { error: z.locales.en().localeError },
+  zh: { error: z.locales.zhCN().localeError },
+} as const satisfies Record<Language, object>;
 
 export const leadToolName: string = "create_sub_agents";
 
@@ -66,7 +71,7 @@ export class Delegation {
     const reading: Reading = { subtasks: [], errors: [], notes: [], numSubagentCalls: 0 };
     if (call.name !== leadToolName) return { ...reading, errors: [texts.noSuchTool(call.name)] };
 
-    const locale = { error: this.#language === "zh" ? z.locales.zhCN().localeError : z.locales.en().localeError };
+    const locale = locales[this.#language];
     const example = texts.expectedForm(`{"name":"${leadToolName}","arguments":{"sub_agents":[{"prompt":"..."}]}}`);
     const items = callSchema.safeParse(call.arguments, locale);
     if (!items.success) return { ...reading, errors: [issueLine("", items.error), example] };

@@ -47,13 +47,26 @@ export function searchTools({
   return new SearchToolset(backend, parsed.data);
 }
 
+// zod's own translations: an error is only useful in the language the model is working in.
+const locales = {
+  en: { error: z.locales.en().localeError },
+  zh: { error: z.locales.zhCN().localeError },
+} as const satisfies Record<Language, object>;
+type Locale = (typeof locales)[Language];
+
+const accessSchema = z.object({ url: z.string().trim().min(1), info_to_extract: z.string().nullish() });
+const searchSchema = (maxCount: number) =>
+  z.object({ query: z.string().trim().min(1), count: z.int().min(1).max(maxCount).nullish() });
+
 class SearchToolset implements Toolset {
   readonly #backend: SearchBackend;
   readonly #options: ToolOptions;
+  readonly #searchSchema: ReturnType<typeof searchSchema>;
 
   constructor(backend: SearchBackend, options: ToolOptions) {
     this.#backend = backend;
     this.#options = options;
+    this.#searchSchema = searchSchema(options.maxCount);
   }
 
   definitions(role: SearchRole, language: Language): readonly ToolDefinition[] {
@@ -110,8 +123,7 @@ class SearchToolset implements Toolset {
     const item = call.name === "search" ? { query: "...", count: defaultCount } : { url: "https://..." };
     const example = JSON.stringify({ name: call.name, arguments: role === "single" ? item : { [list]: [item] } });
     const reading: Reading = { requests: [], errors: [], notes: [] };
-    // zod's own translations: an error is only useful in the language the model is working in.
-    const locale = { error: language === "zh" ? z.locales.zhCN().localeError : z.locales.en().localeError };
+    const locale = locales[language];
 
     let items: readonly unknown[] = [call.arguments];
     if (role === "subagent") {
@@ -130,11 +142,9 @@ class SearchToolset implements Toolset {
     return reading;
   }
 
-  #search(value: unknown, locale: Parameters<z.ZodType["safeParse"]>[1], texts: ToolTexts): Request | z.ZodError {
-    const { defaultCount, maxCount, maxQueryCharacters, hitCharacters } = this.#options;
-    const argument = z
-      .object({ query: z.string().trim().min(1), count: z.int().min(1).max(maxCount).nullish() })
-      .safeParse(value, locale);
+  #search(value: unknown, locale: Locale, texts: ToolTexts): Request | z.ZodError {
+    const { defaultCount, maxQueryCharacters, hitCharacters } = this.#options;
+    const argument = this.#searchSchema.safeParse(value, locale);
     if (!argument.success) return argument.error;
     const { count } = argument.data;
     const query = firstCharacters(argument.data.query, maxQueryCharacters);
@@ -151,10 +161,8 @@ class SearchToolset implements Toolset {
     };
   }
 
-  #access(value: unknown, locale: Parameters<z.ZodType["safeParse"]>[1], texts: ToolTexts): Request | z.ZodError {
-    const argument = z
-      .object({ url: z.string().trim().min(1), info_to_extract: z.string().nullish() })
-      .safeParse(value, locale);
+  #access(value: unknown, locale: Locale, texts: ToolTexts): Request | z.ZodError {
+    const argument = accessSchema.safeParse(value, locale);
     if (!argument.success) return argument.error;
     const { url } = argument.data;
     return {
