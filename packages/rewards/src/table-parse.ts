@@ -127,7 +127,9 @@ function cellText(text: string): string {
 
 /** `"a ""b"""` is `a "b"` as in CSV; any other use of quotes is text. */
 export function unquote(text: string): string {
-  return /^"(?:[^"]|"")*"$/.test(text) && text.length >= 2 ? trimSpace(text.slice(1, -1).replaceAll('""', '"')) : text;
+  if (text.length < 2 || !text.startsWith('"') || !text.endsWith('"')) return text;
+  const inner = text.slice(1, -1);
+  return inner.replaceAll('""', "").includes('"') ? text : trimSpace(inner.replaceAll('""', '"'));
 }
 
 /** Reads a CSV text with a header line. Short rows are filled, excess cells dropped. Throws WS_CORRUPT_FILE. */
