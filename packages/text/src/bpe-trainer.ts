@@ -118,8 +118,6 @@ function learnMerges(words: readonly Word[], vocab: string[], vocabSize: number)
   enqueue(seen);
 
   const merges: [string, string][] = [];
-  const learned = new Set<number>();
-  const idOfToken = new Map(vocab.map((token, id) => [token, id]));
   while (vocab.length < vocabSize) {
     const pair = queue.pop();
     if (pair === undefined) break;
@@ -128,11 +126,9 @@ function learnMerges(words: readonly Word[], vocab: string[], vocabSize: number)
     if (pairCounts.get(key) !== pair.count) continue;
     const left = vocab[pair.left] as string;
     const right = vocab[pair.right] as string;
-    // Two pairs can spell one token ("ab"+"c", "a"+"bc"); it has one id, and a pair may then come up again.
-    if (!learned.has(key)) merges.push([left, right]);
-    learned.add(key);
-    const merged = idOfToken.get(left + right) ?? vocab.push(left + right) - 1;
-    idOfToken.set(left + right, merged);
+    merges.push([left, right]);
+    // A new string each time: all occurrences of a string that no merge crosses are split alike, so no two pairs spell it.
+    const merged = vocab.push(left + right) - 1;
     const changed = new Set<number>();
     for (const word of wordsOfPair.get(key) ?? []) {
       count(word, -1, changed);

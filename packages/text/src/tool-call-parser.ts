@@ -29,6 +29,8 @@ export function parseAssistantTurn(text: string): AssistantTurn {
   let errors: string[] = [];
   let sawThink = false;
   let position = 0;
+  /** The next end of a call, -1 when there is none; kept, since a model that loops opens thousands of calls. */
+  let callEnd = text.indexOf(CALL_END);
 
   while (position < text.length) {
     MARKER.lastIndex = position;
@@ -39,12 +41,12 @@ export function parseAssistantTurn(text: string): AssistantTurn {
     position = match.index + marker.length;
 
     if (marker === "<think>") {
-      const end = text.indexOf(THINK_END, position);
-      thinking.push(text.slice(position, end < 0 ? undefined : end));
+      const thinkEnd = text.indexOf(THINK_END, position);
+      thinking.push(text.slice(position, thinkEnd < 0 ? undefined : thinkEnd));
       answer = [];
       sawThink = true;
-      if (end < 0) break;
-      position = end + THINK_END.length;
+      if (thinkEnd < 0) break;
+      position = thinkEnd + THINK_END.length;
     } else if (marker === THINK_END) {
       if (!sawThink) {
         thinking.push(text.slice(0, match.index));
@@ -54,11 +56,11 @@ export function parseAssistantTurn(text: string): AssistantTurn {
       }
       answer = [];
     } else if (marker === CALL_START) {
-      const end = text.indexOf(CALL_END, position);
-      const parsed = end < 0 ? "" : parseCall(text.slice(position, end));
+      if (callEnd >= 0 && callEnd < position) callEnd = text.indexOf(CALL_END, position);
+      const parsed = callEnd < 0 ? "" : parseCall(text.slice(position, callEnd));
       if (typeof parsed !== "string") {
         calls.push(parsed);
-        position = end + CALL_END.length;
+        position = callEnd + CALL_END.length;
         continue;
       }
       // A block that was never closed ends at the next marker: it must not swallow the next call.
@@ -67,7 +69,7 @@ export function parseAssistantTurn(text: string): AssistantTurn {
       const closed = next?.[0] === CALL_END;
       const number = calls.length + errors.length + 1;
       errors.push(`Tool call ${number} ${closed ? parsed : `is not closed with ${CALL_END}.`} ${EXPECTED}`);
-      position = closed ? end + CALL_END.length : (next?.index ?? text.length);
+      position = closed ? callEnd + CALL_END.length : (next?.index ?? text.length);
     } else {
       errors.push(`Found ${CALL_END} without ${CALL_START} before it. ${EXPECTED}`);
     }
