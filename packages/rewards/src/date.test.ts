@@ -37,6 +37,8 @@ describe("parseDate", () => {
     "2024-03-05~2024-04-01",
     "2 days ago",
     "today",
+    "2024 days ago",
+    "Mar 5 at 2000",
     "Mar 5",
     "10:30",
     "nan",
