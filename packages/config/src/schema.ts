@@ -11,7 +11,7 @@ const share = z.number().min(0).max(1);
 
 /** A new model with random weights and a vocabulary learned from the expert's traces. */
 const newModelSchema = z.strictObject({
-  vocabSize: count.default(1024).describe("Most entries of the vocabulary, control tokens included."),
+  vocabSize: z.int().min(282).default(1024).describe("Most entries of the vocabulary, control tokens included."),
   hiddenSize: count.default(128).describe("Width of the residual stream."),
   intermediateSize: count.default(384).describe("Width of the feed-forward layers."),
   numLayers: count.default(4).describe("Transformer layers."),

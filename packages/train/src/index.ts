@@ -10,3 +10,4 @@ export * from "./run-files.ts";
 export * from "./run-state.ts";
 export * from "./schedule.ts";
 export * from "./seeds.ts";
+export * from "./trace.ts";

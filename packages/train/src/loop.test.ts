@@ -29,7 +29,7 @@ const options = trainOptionsSchema.parse({
 /** Everything that a run produces but the times. */
 const results = async (folder: string) => {
   const [metrics, evaluations, traces] = await Promise.all(
-    ["metrics.jsonl", "evaluations.jsonl", "traces/train.jsonl"].map((name) =>
+    ["metrics.jsonl", "evaluations.jsonl", "episodes.jsonl"].map((name) =>
       readRows<Record<string, unknown>>(path.join(folder, name)),
     ),
   );
@@ -49,7 +49,7 @@ async function train(
       seed: 5,
       configText: "",
       configHash: "h",
-      trace: async ({ episode: { seed }, advantage }) => ({ seed: seed.toString(), advantage }),
+      traces: { tokenIds: true },
     },
     policy,
   );

@@ -1,7 +1,7 @@
 // A run on disk and the loop that drives it: rows, checkpoints, resume, stop. Owns no training maths.
 import { mkdir } from "node:fs/promises";
 import path from "node:path";
-import type { Episode, RewardBreakdown, Trainer } from "@wideseek/spec";
+import type { RewardBreakdown, Trainer } from "@wideseek/spec";
 import type { TrainedGroup } from "./loop.ts";
 import type { Progress } from "./progress.ts";
 import { EventFile, JsonlFile, type MetricsRow, readRows } from "./run-files.ts";
@@ -13,13 +13,7 @@ import {
   saveCheckpoint,
   writeAtomic,
 } from "./run-state.ts";
-
-export interface ScoredEpisode {
-  step: number;
-  episode: Episode;
-  reward: RewardBreakdown;
-  advantage: number;
-}
+import { episodeTrace, type ScoredEpisode, type TraceContents } from "./trace.ts";
 
 export interface RunOptions {
   directory: string;
@@ -28,9 +22,7 @@ export interface RunOptions {
   configText: string;
   /** Hash of the settings that results depend on. */
   configHash: string;
-  /** An episode as a JSON object for the trace file; absent = no traces. */
-  trace?: ((scored: ScoredEpisode) => Promise<object>) | undefined;
-  progress?: Progress | undefined;
+  traces: TraceContents;
 }
 
 /** What a kind of training hands to `Run.loop`. */
@@ -49,7 +41,7 @@ export interface LoopParts {
 export const CONFIG_FILE = "config.yaml";
 export const METRICS_FILE = "metrics.jsonl";
 export const EVALUATIONS_FILE = "evaluations.jsonl";
-export const EPISODES_FILE = "traces/train.jsonl";
+export const EPISODES_FILE = "episodes.jsonl";
 
 interface RunFiles {
   metrics: JsonlFile;
@@ -64,6 +56,8 @@ export class Run {
   step: number;
   /** Tasks or traces drawn by these steps; each kind of training moves it. */
   cursor: number;
+  /** Told about every step. */
+  progress: Progress | undefined;
   #savedStep: number;
   readonly #options: RunOptions;
   readonly #metrics: JsonlFile;
@@ -134,12 +128,8 @@ export class Run {
     groups: readonly TrainedGroup[] = [],
   ): Promise<void> {
     const row = { step, time: Date.now() / 1000, ...metrics };
-    const { trace } = this.#options;
-    if (trace) {
-      const scored = groups.flatMap((group) => scoredEpisodes(step, group));
-      const traces = await Promise.all(scored.map(trace));
-      await this.#episodes.append(traces.map((each) => ({ step, ...each })));
-    }
+    const scored = groups.flatMap((group) => scoredEpisodes(step, group));
+    await this.#episodes.append(await Promise.all(scored.map((each) => episodeTrace(each, this.#options.traces))));
     await this.#metrics.append([row]);
     await this.#events.append([row]);
   }
@@ -153,7 +143,7 @@ export class Run {
         signal.throwIfAborted();
         const line = await parts.step(this.step + 1);
         this.step += 1;
-        this.#options.progress?.update(this.step, line);
+        this.progress?.update(this.step, line);
         await parts.after?.(this.step);
         if (this.step % checkpointEvery === 0 || this.step === steps) await this.#save(parts);
       }
