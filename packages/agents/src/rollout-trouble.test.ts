@@ -153,6 +153,27 @@ describe("10: trouble", () => {
     await expect(episode(closed)).rejects.toMatchObject({ code: "WS_CLOSED" });
   });
 
+  test("a bug in one agent ends the episode and the agents beside it; no timer stays", async () => {
+    vi.useFakeTimers({ toFake: ["setTimeout", "clearTimeout"] });
+    const policy = scripted(({ role, request, signal }) => {
+      if (role === "lead") return delegate("a", "b");
+      if (request === "a") return call("search", {});
+      return new Promise((_, reject) => signal?.addEventListener("abort", () => reject(signal.reason)));
+    });
+    const buggyChat = {
+      encodePrompt: chat.encodePrompt.bind(chat),
+      turnText: chat.turnText.bind(chat),
+      endsTurn: chat.endsTurn.bind(chat),
+      stopTokenIds: chat.stopTokenIds,
+      encodeToolResponse: async () => {
+        throw new TypeError("bug");
+      },
+    };
+    await expect(episode(policy, { chat: buggyChat })).rejects.toThrow("bug");
+    expect((await episode(scripted(() => "done"))).trajectories[0]?.answer).toBe("done");
+    expect(vi.getTimerCount()).toBe(0);
+  });
+
   test("a toolset that breaks its promise costs a result, not the episode", async () => {
     const broken: Toolset = {
       ...tools,

@@ -34,6 +34,11 @@ describe("search", () => {
   test("ranks a title above a mention, stems, folds case, breaks ties by order", async () => {
     await using index = await CorpusIndex.fromPages(pages);
     expect((await index.search("brint", 3)).map((hit) => hit.url)).toEqual(["w/b", "w/a"]);
+    await using equal = await CorpusIndex.fromPages([
+      page("text", "elm ash fir", "oak"),
+      page("title", "oak", "elm ash fir"),
+    ]);
+    expect((await equal.search("oak", 2)).map((hit) => hit.url)).toEqual(["title", "text"]);
     expect((await index.search("CITY", 3)).map((hit) => hit.url)).toEqual(["w/c"]);
     expect((await index.search("twin", 3)).map((hit) => hit.url)).toEqual(["w/d", "w/e"]);
     expect(await index.search("twin", 1)).toEqual([pages[3]]);

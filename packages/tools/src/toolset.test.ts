@@ -1,3 +1,4 @@
+import { getEventListeners } from "node:events";
 import type { SearchBackend, SearchHit, ToolResult } from "@wideseek/spec";
 import fc from "fast-check";
 import { afterEach, describe, expect, test, vi } from "vitest";
@@ -190,6 +191,12 @@ describe("backend trouble is text", () => {
     });
     const result = await run("access", { urls: [{ url: "a" }, { url: "b" }, { url: "c" }] }, { from });
     expect(result.numAccesses).toBe(3);
+  });
+
+  test("a finished call leaves nothing on the caller's signal", async () => {
+    const { signal } = new AbortController();
+    await run("search", { queries: [{ query: "a" }, { query: "b" }] }, { signal });
+    expect(getEventListeners(signal, "abort")).toEqual([]);
   });
 });
 
