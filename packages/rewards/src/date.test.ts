@@ -38,7 +38,6 @@ describe("parseDate", () => {
     "2 days ago",
     "today",
     "2024 days ago",
-    "Mar 5 at 2000",
     "Mar 5",
     "10:30",
     "nan",

@@ -58,7 +58,8 @@ function parseWords(text: string): CalendarDate | undefined {
   if (result.index !== 0 || result.text.length !== words.length) return undefined;
   const { start } = result;
   const [year, month, day] = [start.get("year"), start.get("month"), start.get("day")];
-  if (year === null || !words.includes(String(year)) || !start.isCertain("year")) return undefined;
+  // A year that is not written was filled in.
+  if (year === null || !words.includes(String(year))) return undefined;
   if (month === null || !start.isCertain("month")) return undefined;
   return checked(year, month, day !== null && start.isCertain("day") ? day : undefined);
 }
