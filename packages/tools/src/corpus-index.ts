@@ -20,7 +20,10 @@ const schema = `
   CREATE VIRTUAL TABLE pages_fts USING fts5(
     title, contents, content='', tokenize='porter unicode61 remove_diacritics 2');`;
 
-/** BM25 over pages. Equal text and order of pages give equal results; queries take well under a millisecond. */
+/**
+ * BM25 over pages; equal pages in equal order give equal results. SQLite answers on the calling thread: a query over
+ * thousands of pages that share its words holds the event loop for milliseconds.
+ */
 export class CorpusIndex implements SearchBackend {
   readonly numPages: number;
   readonly #database: DatabaseSync;
