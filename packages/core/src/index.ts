@@ -1,1 +1,29 @@
-export {};
+// The public face of WideSeek. Exports what people need; everything else is internal.
+export type { Limits, LimitsInput } from "@wideseek/agents";
+export { type LoadConfigOptions, loadConfig, type RunConfig } from "@wideseek/config";
+export { readTasks } from "@wideseek/data";
+export { type EvaluateOptions, type EvaluationReport, evaluate } from "@wideseek/eval";
+export type * from "@wideseek/spec";
+export { WideSeekError } from "@wideseek/spec";
+export {
+  type AdvantageOptions,
+  type EpisodeTrace,
+  type GroupAdvantages,
+  groupAdvantages,
+  type PackOptions,
+  packEpisodes,
+  type TrainLoopOptions,
+  trainLoop,
+} from "@wideseek/train";
+export type { ChatPolicy, LossInput, OptimizerInput } from "./chat-policy.ts";
+export { type SearchToolsOptions, searchTools } from "./corpus-tools.ts";
+export {
+  type ConfiguredRun,
+  type CreateRunOptions,
+  createRun,
+  type EvaluationResult,
+  type RunResult,
+} from "./create-run.ts";
+export { type LoadPolicyOptions, loadPolicy } from "./load-policy.ts";
+export { type EpisodeRequest, runEpisode } from "./run-episode.ts";
+export { tableJudge } from "./table-judge.ts";

@@ -1,0 +1,18 @@
+// `cold-start`: supervised training on traces of the scripted expert. Owns the printed summary.
+import type { Command } from "commander";
+import { type RunFlags, runCommand, withRun, withTrainingFlags } from "./run-options.ts";
+
+export function coldStartCommand(): Command {
+  return withTrainingFlags(
+    runCommand("cold-start", "make a starting model: maximum likelihood of a scripted expert's traces"),
+  ).action(async (flags: RunFlags) => {
+    await withRun("cold-start", flags, async (run) => {
+      const { steps, finished, directory } = await run.coldStart();
+      console.log(finished ? `trained ${steps} steps; model: ${directory}/model` : `stopped after step ${steps}`);
+      if (!finished) {
+        console.log(`continue: --resume ${directory}`);
+        process.exitCode = 130;
+      }
+    });
+  });
+}

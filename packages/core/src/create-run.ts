@@ -1,0 +1,248 @@
+// Joins all packages to a run: config -> data, tools, model -> training, cold start or evaluation. Owns no algorithm.
+import { existsSync } from "node:fs";
+import { copyFile, mkdir, rename, rm } from "node:fs/promises";
+import path from "node:path";
+import { runEpisode } from "@wideseek/agents";
+import { formatConfig, hashConfig, type RunConfig } from "@wideseek/config";
+import { TaskOrder } from "@wideseek/data";
+import { type EvaluationReport, readRunDirectory, writeHtmlReport } from "@wideseek/eval";
+import { RuleJudge, scoreEpisode } from "@wideseek/rewards";
+import { type Task, type Toolset, WideSeekError } from "@wideseek/spec";
+import { searchTools } from "@wideseek/tools";
+import { coldStart, Progress, type ProgressStream, Run, trainLoop, writeAtomic } from "@wideseek/train";
+import type { ChatPolicy } from "./chat-policy.ts";
+import { expertTraces } from "./expert-traces.ts";
+import { evaluateHeldOut, heldOutMetrics, sweepHeldOut } from "./held-out.ts";
+import { loadPolicy } from "./load-policy.ts";
+import { createModel } from "./new-model.ts";
+import { openRunData, type RunData } from "./run-data.ts";
+
+export interface CreateRunOptions {
+  config: RunConfig;
+  /** Folder of the results. */
+  directory: string;
+  /** False: `directory` must be new or empty. True: continues from its newest whole checkpoint, or begins. */
+  resume?: boolean;
+  /** Where progress is shown. */
+  progress: ProgressStream;
+  /** Stops with a checkpoint. */
+  signal?: AbortSignal | undefined;
+}
+
+export interface RunResult {
+  directory: string;
+  /** Steps done. */
+  steps: number;
+  /** False after a stop. */
+  finished: boolean;
+}
+
+export interface EvaluationResult {
+  name: string;
+  report: EvaluationReport;
+}
+
+/**
+ * Opens data and tools of a config; nothing is written before a model is loaded too.
+ * @throws WS_INVALID_ARGUMENT when `directory` holds a run and `resume` is false, WS_IO and what the data is wrong with
+ */
+export async function createRun(options: CreateRunOptions): Promise<ConfiguredRun> {
+  const { config, directory, resume = false } = options;
+  if (!resume && existsSync(path.join(directory, "config.yaml"))) {
+    throw new WideSeekError(
+      "WS_INVALID_ARGUMENT",
+      `${directory} already holds a run; continue it with --resume or choose another folder`,
+      { op: "createRun", details: { directory } },
+    );
+  }
+  const data = await openRunData(config.data);
+  return new ConfiguredRun(options, data);
+}
+
+export class ConfiguredRun implements AsyncDisposable {
+  readonly directory: string;
+  readonly #options: CreateRunOptions;
+  readonly #config: RunConfig;
+  readonly #data: RunData;
+  readonly #tools: Toolset;
+  readonly #signal: AbortSignal;
+
+  constructor(options: CreateRunOptions, data: RunData) {
+    this.#options = options;
+    this.directory = options.directory;
+    this.#config = options.config;
+    this.#data = data;
+    this.#tools = searchTools({ backend: data.backend, options: options.config.tools });
+    this.#signal = options.signal ?? new AbortController().signal;
+  }
+
+  /** Multi-agent GRPO from `model.directory`: evaluates before, trains, evaluates after, writes model/ and report.html. */
+  async train(): Promise<RunResult> {
+    const {
+      train: options,
+      model,
+      agents,
+      rewards,
+      run: { seed },
+    } = this.#config;
+    await using policy = await this.#loadPolicy(model.directory, options.maxTokens);
+    await using reference =
+      options.klCoefficient > 0 ? await this.#loadPolicy(model.directory, options.maxTokens) : undefined;
+    await using run = await this.#openRun(policy, "train", options.steps);
+    const order = new TaskOrder(seed, this.#data.trainTasks.length);
+    const judge = new RuleJudge();
+    const sampling = { temperature: options.temperature, topP: 1, topK: 0, minP: 0 };
+    const { workflow, limits, promptStyle: prompts } = agents;
+    const tools = this.#tools;
+    const steps = await trainLoop({
+      policy,
+      reference,
+      run,
+      options,
+      seed,
+      signal: this.#signal,
+      taskAt: (cursor) => this.#data.trainTasks[order.at(cursor)] as Task,
+      runEpisode: (request) =>
+        runEpisode({ ...request, policy, chat: policy.chat, tools, workflow, limits, sampling, prompts }),
+      score: (episode, signal) => scoreEpisode(episode, { ...rewards, judge, signal }),
+      evaluate: this.#data.heldOutTasks.length > 0 ? (step) => this.#evaluateAt(step, policy) : undefined,
+    });
+    return await this.#finish(policy, model.directory, steps, options.steps);
+  }
+
+  /** Supervised start from the scripted expert; writes model/ and report.html. */
+  async coldStart(): Promise<RunResult> {
+    const { coldStart: options, model } = this.#config;
+    const { trainTasks, heldOutTasks } = this.#data;
+    const config = this.#config;
+    const tools = this.#tools;
+    const from = model.create ? path.join(this.directory, "initial-model") : model.directory;
+    if (model.create) {
+      await mkdir(this.directory, { recursive: true });
+      await createModel(from, { config, shape: model.create, tools, tasks: trainTasks });
+    }
+    await using policy = await this.#loadPolicy(from, options.maxTokens);
+    await using run = await this.#openRun(policy, "cold start", options.steps);
+    const { chat } = policy;
+    const traces = {
+      train: expertTraces({ config, chat, tools, tasks: trainTasks, split: "train" }),
+      heldOut: expertTraces({
+        config,
+        chat,
+        tools,
+        tasks: heldOutTasks.length > 0 ? heldOutTasks : trainTasks,
+        split: "heldOut",
+      }),
+    };
+    const trace = (index: number, split: keyof typeof traces, signal: AbortSignal) => traces[split](index, signal);
+    const steps = await coldStart({ policy, run, options, trace, signal: this.#signal });
+    return await this.#finish(policy, from, steps, options.steps);
+  }
+
+  /** Held-out scores of `model.directory` for every workflow of `eval.workflows`, and its sweeps; writes report.html. */
+  async evaluate(): Promise<EvaluationResult[]> {
+    const { eval: settings, model, train } = this.#config;
+    if (this.#data.heldOutTasks.length === 0) {
+      throw new WideSeekError("WS_INVALID_ARGUMENT", "eval: no held-out questions; set data.heldOutTasks", {
+        op: "evaluate",
+      });
+    }
+    await using policy = await this.#loadPolicy(model.directory, train.maxTokens);
+    await mkdir(this.directory, { recursive: true });
+    await writeAtomic(path.join(this.directory, "config.yaml"), formatConfig(this.#config));
+    const parts = this.#heldOutParts(policy);
+    const results: EvaluationResult[] = [];
+    for (const workflow of settings.workflows) {
+      const report = await evaluateHeldOut(parts, { name: workflow, step: 0, workflow }, this.#signal);
+      results.push({ name: workflow, report });
+      const sweeps = [
+        { parameter: "maxSubagents", values: workflow === "mas" ? settings.sweepSubagents : [] },
+        { parameter: "maxTurns", values: settings.sweepTurns },
+      ] as const;
+      for (const each of sweeps.filter(({ values }) => values.length > 0)) {
+        await sweepHeldOut(parts, workflow, workflow, each, this.#signal);
+      }
+    }
+    await writeHtmlReport(this.directory);
+    return results;
+  }
+
+  /** Scores before and after training, as they lie in the folder. */
+  async evaluations(): Promise<EvaluationResult[]> {
+    const { evaluations } = await readRunDirectory(this.directory, 1);
+    return evaluations.filter(({ name }) => /^(before|after)-/.test(name));
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.#data[Symbol.asyncDispose]();
+  }
+
+  async #loadPolicy(modelDir: string, maxTrainTokens: number): Promise<ChatPolicy> {
+    const policy = await loadPolicy({ modelDir, ...this.#config.engine, maxTrainTokens });
+    const { limits } = this.#config.agents;
+    const contextTokens = Math.max(limits.contextTokens, ...Object.values(limits.contextTokensByRole).map(Number));
+    if (contextTokens <= policy.maxContextTokens) return policy;
+    await policy.close();
+    throw new WideSeekError(
+      "WS_INVALID_ARGUMENT",
+      `agents.limits.contextTokens: ${contextTokens}, but ${modelDir} holds at most ${policy.maxContextTokens}`,
+      { op: "loadPolicy", details: { contextTokens, maxContextTokens: policy.maxContextTokens } },
+    );
+  }
+
+  async #openRun(policy: ChatPolicy, label: string, steps: number): Promise<Run> {
+    const run = await Run.open(
+      {
+        directory: this.directory,
+        seed: this.#config.run.seed,
+        configText: formatConfig(this.#config),
+        configHash: hashConfig(this.#config),
+        traces: { decode: (tokenIds) => policy.chat.decode(tokenIds) },
+      },
+      policy,
+    );
+    run.progress = new Progress(this.#options.progress, label, steps, run.step);
+    return run;
+  }
+
+  async #evaluateAt(step: number, policy: ChatPolicy): Promise<Record<string, number>> {
+    const { steps } = this.#config.train;
+    const stage = step === 0 ? "before" : step === steps ? "after" : `step-${step}`;
+    const parts = this.#heldOutParts(policy);
+    const metrics: Record<string, number> = {};
+    for (const workflow of this.#config.eval.workflows) {
+      const name = `${stage}-${workflow}`;
+      const report = await evaluateHeldOut(parts, { name, step, workflow }, this.#signal);
+      Object.assign(metrics, heldOutMetrics(report, workflow));
+    }
+    return metrics;
+  }
+
+  #heldOutParts(policy: ChatPolicy): Parameters<typeof evaluateHeldOut>[0] {
+    const { directory } = this;
+    const { progress } = this.#options;
+    return { config: this.#config, policy, tools: this.#tools, tasks: this.#data.heldOutTasks, directory, progress };
+  }
+
+  async #finish(policy: ChatPolicy, from: string, steps: number, planned: number): Promise<RunResult> {
+    const finished = steps === planned;
+    if (finished) await saveModel(policy, from, path.join(this.directory, "model"));
+    await writeHtmlReport(this.directory);
+    return { directory: this.directory, steps, finished };
+  }
+}
+
+/** Files of a model folder that do not change in training. */
+const TEXT_FILES = ["tokenizer.json", "tokenizer_config.json", "chat_template.jinja", "generation_config.json"];
+
+/** A whole Hugging Face folder: new weights, the tokenizer of the old one. */
+async function saveModel(policy: ChatPolicy, from: string, to: string): Promise<void> {
+  const temporary = `${to}.tmp`;
+  await rm(temporary, { recursive: true, force: true });
+  await policy.saveWeights(temporary);
+  for (const name of TEXT_FILES.filter((file) => existsSync(path.join(from, file)))) {
+    await copyFile(path.join(from, name), path.join(temporary, name));
+  }
+  await rm(to, { recursive: true, force: true });
+  await rename(temporary, to);
+}

@@ -1,0 +1,16 @@
+// loadPolicy: a model folder becomes a trainable, chatting policy. Owns no weights and no tokenizer.
+import { NativePolicy, type NativePolicyOptions } from "@wideseek/engine";
+import { ChatTokenizer } from "@wideseek/text";
+import { ChatPolicy } from "./chat-policy.ts";
+
+export type LoadPolicyOptions = NativePolicyOptions;
+
+/**
+ * Loads weights, tokenizer and chat template of a Hugging Face folder.
+ * @throws WS_IO, WS_CORRUPT_FILE, WS_UNSUPPORTED, WS_OUT_OF_MEMORY
+ */
+export async function loadPolicy(options: LoadPolicyOptions): Promise<ChatPolicy> {
+  // The tokenizer first: its mistakes are found before memory for weights is taken.
+  const chat = await ChatTokenizer.load(options.modelDir);
+  return new ChatPolicy(await NativePolicy.load(options), chat);
+}

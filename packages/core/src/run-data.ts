@@ -1,0 +1,57 @@
+// Questions and corpus of a run, generated or read. Owns no formats.
+import type { RunConfig } from "@wideseek/config";
+import { generateQuestions, generateWorld, readTasks, type World } from "@wideseek/data";
+import { type SearchBackend, type Task, WideSeekError } from "@wideseek/spec";
+import { CorpusIndex } from "@wideseek/tools";
+import { openCorpus } from "./corpus-tools.ts";
+
+export type DataConfig = RunConfig["data"];
+export type EmbeddedDataConfig = Extract<DataConfig, { source: "embedded" }>;
+
+export interface RunData extends AsyncDisposable {
+  backend: SearchBackend;
+  trainTasks: readonly Task[];
+  /** Empty = nothing to evaluate on. */
+  heldOutTasks: readonly Task[];
+}
+
+/** @throws WS_IO, WS_INVALID_ARGUMENT with file and line */
+export async function openRunData(config: DataConfig): Promise<RunData> {
+  if (config.source === "embedded") {
+    const { world, trainTasks, heldOutTasks } = embeddedData(config);
+    return data(await CorpusIndex.fromPages(world.pages, "embedded world"), trainTasks, heldOutTasks);
+  }
+  const trainTasks = await readAll(config.trainTasks);
+  const heldOutTasks = config.heldOutTasks === null ? [] : await readAll(config.heldOutTasks);
+  return data(await openCorpus(config.corpus), trainTasks, heldOutTasks);
+}
+
+/** The embedded encyclopaedia and its questions; the same config gives the same. */
+export function embeddedData(config: EmbeddedDataConfig): { world: World; trainTasks: Task[]; heldOutTasks: Task[] } {
+  const { numTrainRegions, numHeldOutRegions, minRegions, maxRegions } = config;
+  const world = generateWorld({ seed: config.worldSeed, numTrainRegions, numHeldOutRegions });
+  const common = { seed: config.questionSeed, minRegions, maxRegions };
+  const { numTrainTables, numTrainFacts, numHeldOutTables, numHeldOutFacts } = config;
+  try {
+    const train = { ...common, split: "train", numTableTasks: numTrainTables, numQaTasks: numTrainFacts } as const;
+    const held = { ...common, split: "heldOut", numTableTasks: numHeldOutTables, numQaTasks: numHeldOutFacts } as const;
+    return { world, trainTasks: generateQuestions(world, train), heldOutTasks: generateQuestions(world, held) };
+  } catch (error) {
+    if (!(error instanceof RangeError)) throw error;
+    throw new WideSeekError("WS_INVALID_ARGUMENT", `data: ${error.message}`, { op: "openRunData", cause: error });
+  }
+}
+
+function data(backend: CorpusIndex, trainTasks: readonly Task[], heldOutTasks: readonly Task[]): RunData {
+  return { backend, trainTasks, heldOutTasks, [Symbol.asyncDispose]: () => backend[Symbol.asyncDispose]() };
+}
+
+async function readAll(file: string): Promise<Task[]> {
+  const tasks: Task[] = [];
+  for await (const task of readTasks(file)) tasks.push(task);
+  if (tasks.length > 0) return tasks;
+  throw new WideSeekError("WS_INVALID_ARGUMENT", `${file}: no questions; a task file needs at least one line`, {
+    op: "readTasks",
+    details: { file },
+  });
+}

@@ -1,0 +1,3 @@
+// What the command line needs beside the public face.
+export { errorMessage } from "@wideseek/spec";
+export { type EmbeddedWorldFiles, embeddedWorld } from "./embedded-world.ts";
