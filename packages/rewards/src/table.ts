@@ -13,7 +13,8 @@ export function normalizeColumnName(name: string): string {
 
 /** White space as Unicode and Python define it; String.trim also takes U+FEFF and leaves U+001C..U+001F and U+0085. */
 function isSpace(char: string | undefined): boolean {
-  return char !== undefined && (/\p{White_Space}/u.test(char) || (char >= "\u{1c}" && char <= "\u{1f}"));
+  if (char === undefined || (char > " " && char < "\u{80}")) return false;
+  return char === " " || (char >= "\u{1c}" && char <= "\u{1f}") || /\p{White_Space}/u.test(char);
 }
 
 /** Removes white space at both ends, in one pass whatever the text. */
