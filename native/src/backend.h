@@ -144,11 +144,10 @@ class Backend {
                                  const AttentionShape& shape, const SequenceSlice* slices, int64_t num_slices) = 0;
   // dqkv [T,qkv_size]. Slices may share blocks: the gradients of a shared block's keys and values are the sum over all
   // slices that attend to it, and appear in the rows that stored it. Every block that a table names was stored by rows
-  // of this batch. dcache: scratch of num_blocks blocks.
+  // of this batch. dcache is scratch with as many blocks as cache.
   virtual void attention_backward(float* dqkv, const float* dout, const float* out, const float* lse,
                                   const float* qkv, const KvBlocks& cache, const KvBlocks& dcache,
-                                  int64_t num_blocks, const AttentionShape& shape, const SequenceSlice* slices,
-                                  int64_t num_slices) = 0;
+                                  const AttentionShape& shape, const SequenceSlice* slices, int64_t num_slices) = 0;
 
   // ---- SwiGLU. gate_up rows are [gate: F | up: F].
   // out [T,F] = silu(gate) * up.

@@ -2,6 +2,7 @@
 #include "cpu/backend_cpu.h"
 
 #include <algorithm>
+#include <cmath>
 #include <cstring>
 #include <new>
 #include <string>
@@ -39,6 +40,13 @@ struct CpuWeight final : Weight {
 
 PackedWeight& packed(Weight& weight) { return static_cast<CpuWeight&>(weight).packed; }
 const PackedWeight& packed(const Weight& weight) { return static_cast<const CpuWeight&>(weight).packed; }
+
+// Columns of packed qkv rows.
+int64_t key_offset(const AttentionShape& shape) { return shape.num_heads * shape.head_dim; }
+int64_t value_offset(const AttentionShape& shape) { return (shape.num_heads + shape.num_kv_heads) * shape.head_dim; }
+float attention_scale(const AttentionShape& shape) {
+  return static_cast<float>(1.0 / std::sqrt(static_cast<double>(shape.head_dim)));
+}
 
 class CpuBackend final : public Backend {
  public:
@@ -141,7 +149,27 @@ class CpuBackend final : public Backend {
                              const AttentionShape& shape, int64_t T, float eps) override {
     cpu::qk_norm_rope_backward(pool_, dqkv, dq_norm, dk_norm, qkv, q_norm, k_norm, cos, sin, positions, shape, T, eps);
   }
-  //ATTENTION
+  void kv_store(const KvBlocks& cache, const float* qkv, const AttentionShape& shape, const SequenceSlice* slices,
+                int64_t num_slices) override {
+    const int64_t width = shape.qkv_size();
+    wideseek::kv_store(pool_, cache, qkv + key_offset(shape), width, qkv + value_offset(shape), width, shape, slices,
+                       num_slices);
+  }
+  void attention_forward(float* out, float* lse, const float* qkv, const KvBlocks& cache, const AttentionShape& shape,
+                         const SequenceSlice* slices, int64_t num_slices) override {
+    wideseek::attention_forward(pool_, attention_, out, key_offset(shape), lse, qkv, shape.qkv_size(), cache, shape,
+                                attention_scale(shape), slices, num_slices);
+  }
+  void attention_backward(float* dqkv, const float* dout, const float* out, const float* lse, const float* qkv,
+                          const KvBlocks& cache, const KvBlocks& dcache, const AttentionShape& shape,
+                          const SequenceSlice* slices, int64_t num_slices) override {
+    const int64_t width = shape.qkv_size();
+    const int64_t head_columns = key_offset(shape);
+    wideseek::attention_backward(pool_, attention_, dqkv, width, dcache, dout, head_columns, out, head_columns, lse, qkv,
+                                 width, cache, shape, attention_scale(shape), slices, num_slices);
+    kv_gather_gradient(pool_, dqkv + key_offset(shape), width, dqkv + value_offset(shape), width, dcache, shape, slices,
+                       num_slices);
+  }
 
   void swiglu_forward(float* out, const float* gate_up, int64_t T, int64_t F) override {
     cpu::swiglu_forward(pool_, out, gate_up, T, F);
@@ -177,6 +205,7 @@ class CpuBackend final : public Backend {
 
  private:
   ThreadPool pool_;
+  AttentionWorkspace attention_;
   MemoryInfo memory_{};
   std::unordered_map<void*, int64_t> sizes_;
 };

@@ -34,7 +34,7 @@ void layer_forward(Model::State& model, int64_t layer, const LayerActivations& a
 
 void layer_backward(Model::State& model, int64_t layer, const LayerActivations& activations,
                     const LayerScratch& scratch, float* dx, float* gradients, const KvBlocks& cache,
-                    const KvBlocks& dcache, int64_t num_blocks, const RowBatch& batch) {
+                    const KvBlocks& dcache, const RowBatch& batch) {
   Backend& backend = model.backend;
   const LayerTensors& tensors = model.table.layers[layer];
   const int64_t rows = batch.num_rows;
@@ -68,7 +68,7 @@ void layer_backward(Model::State& model, int64_t layer, const LayerActivations& 
                                batch.positions, model.attention, rows, model.eps());
   backend.kv_store(cache, scratch.qkv_rotated, model.attention, batch.slices, batch.num_slices);
   backend.attention_backward(scratch.dqkv, scratch.dattention, activations.attention_output, activations.lse,
-                             scratch.qkv_rotated, cache, dcache, num_blocks, model.attention, batch.slices,
+                             scratch.qkv_rotated, cache, dcache, model.attention, batch.slices,
                              batch.num_slices);
   backend.qk_norm_rope_backward(scratch.dqkv, gradient(tensors.q_norm), gradient(tensors.k_norm), activations.qkv,
                                 model.vector(tensors.q_norm), model.vector(tensors.k_norm), model.rope_cos.get(),

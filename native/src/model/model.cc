@@ -18,6 +18,13 @@ constexpr int64_t kTransferElements = int64_t{1} << 20;
 
 int64_t rows_per_transfer(int64_t cols) { return std::max<int64_t>(1, kTransferElements / cols); }
 
+int64_t checked_index(int64_t index, const ParameterTable& table) {
+  const auto count = static_cast<int64_t>(table.parameters.size());
+  WS_CHECK(index >= 0 && index < count, kInvalidArgument, "Model",
+           "parameter: got index " + std::to_string(index) + ", the model has " + std::to_string(count));
+  return index;
+}
+
 int64_t kv_layer_floats_per_block(const ModelConfig& config) {
   return KvCache::kBlockTokens * config.num_kv_heads * config.head_dim;
 }
@@ -165,7 +172,7 @@ const std::vector<Parameter>& Model::parameters() const { return state_->table.p
 Model::State& Model::state() { return *state_; }
 
 void Model::write_parameter(int64_t index, const void* data, DType dtype) {
-  const int64_t count = state_->table.parameters.at(index).num_elements();
+  const int64_t count = state_->table.parameters[checked_index(index, state_->table)].num_elements();
   if (dtype == DType::kFloat32) {
     state_->write_fp32(index, static_cast<const float*>(data));
     return;
@@ -176,7 +183,7 @@ void Model::write_parameter(int64_t index, const void* data, DType dtype) {
 }
 
 void Model::read_parameter(int64_t index, void* data, DType dtype) const {
-  const int64_t count = state_->table.parameters.at(index).num_elements();
+  const int64_t count = state_->table.parameters[checked_index(index, state_->table)].num_elements();
   if (dtype == DType::kFloat32) {
     state_->read_fp32(index, static_cast<float*>(data));
     return;

@@ -87,9 +87,9 @@ void layer_forward(Model::State& model, int64_t layer, const LayerActivations& a
                    const LayerScratch& scratch, float* layer_output, const KvBlocks& cache, const RowBatch& batch);
 
 // dx [T,C] in place: gradient of the layer's output, then of its input. `gradients` is the flat array, accumulated.
-// gate_up is overwritten. cache and dcache are scratch of num_blocks blocks.
+// gate_up is overwritten. cache and dcache are scratch of one layer.
 void layer_backward(Model::State& model, int64_t layer, const LayerActivations& activations,
                     const LayerScratch& scratch, float* dx, float* gradients, const KvBlocks& cache,
-                    const KvBlocks& dcache, int64_t num_blocks, const RowBatch& batch);
+                    const KvBlocks& dcache, const RowBatch& batch);
 
 }  // namespace wideseek

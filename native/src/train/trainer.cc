@@ -230,7 +230,7 @@ void Trainer::State::backward_layers(const RowBatch& rows) {
     if (options.recompute_activations && layer + 1 < model.config.num_layers) {
       layer_forward(model, layer, activations, work.scratch, nullptr, cache, rows);
     }
-    layer_backward(model, layer, activations, work.scratch, work.dx, gradients.get(), cache, dcache, kv_blocks, rows);
+    layer_backward(model, layer, activations, work.scratch, work.dx, gradients.get(), cache, dcache, rows);
   }
   backend.embedding_backward(gradients.get() + model.table.tensors[model.table.embedding].gradient_offset, work.dx,
                              rows.token_ids, rows.num_rows, model.config.hidden_size);
@@ -405,7 +405,7 @@ void Trainer::read_tensor(TensorKind kind, int64_t parameter, float* data) const
     return;
   }
   state_->backend.download(data, flat + state_->model.table.flat_offset(parameter),
-                           state_->model.table.parameters.at(parameter).num_elements() * kFloat);
+                           state_->model.table.parameters[parameter].num_elements() * kFloat);
 }
 
 void Trainer::write_tensor(TensorKind kind, int64_t parameter, const float* data) {
@@ -415,7 +415,7 @@ void Trainer::write_tensor(TensorKind kind, int64_t parameter, const float* data
     return;
   }
   state_->backend.upload(flat + state_->model.table.flat_offset(parameter), data,
-                         state_->model.table.parameters.at(parameter).num_elements() * kFloat);
+                         state_->model.table.parameters[parameter].num_elements() * kFloat);
 }
 
 int64_t Trainer::num_steps() const { return state_->num_steps; }
