@@ -1,0 +1,23 @@
+// What every benchmark file gets, and the form of what it gives back.
+import type { BenchModel, ModelShape } from "./bench-model.ts";
+import type { LlamaCppPeer } from "./peers/llamacpp.ts";
+import type { TorchPeer } from "./peers/torch.ts";
+import type { Measurement } from "./record.ts";
+
+export interface BenchmarkContext {
+  /** Toy sizes: only that everything runs. */
+  smoke: boolean;
+  threads: number;
+  rounds: number;
+  /** Pages of the synthetic corpus. */
+  passages: number;
+  /** Folder of real data (WideSearch), or null. */
+  dataDirectory: string | null;
+  shape: ModelShape;
+  model: BenchModel;
+  /** Empty when no Python was named. */
+  torch: readonly TorchPeer[];
+  llamaCpp: LlamaCppPeer | null;
+}
+
+export type Benchmark = (context: BenchmarkContext) => Promise<Measurement[]>;

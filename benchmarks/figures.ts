@@ -1,0 +1,88 @@
+// The names this project's figures go by, for BENCHMARKS.md. Owns no values.
+
+export interface Figure {
+  /** May hold `<model>` and `<len>`, which stand for any one word. */
+  name: string;
+  unit: string;
+  meaning: string;
+}
+
+const seeds = [0, 1, 2];
+const widths = [1, 2, 4, 8];
+
+const learning: Figure[] = seeds.flatMap((seed) => {
+  const figure = (name: string, meaning: string): Figure => ({
+    name: `learning.seed${seed}.${name}`,
+    unit: "1",
+    meaning,
+  });
+  return [
+    figure("f1_before", "held-out item F1 Avg@4 of the shipped model, multi-agent"),
+    figure("f1_after", "the same of the trained model"),
+    figure("f1_single_before", "held-out item F1 Avg@4 of the shipped model, single agent"),
+    figure("f1_single_after", "the same of the trained model"),
+    ...widths.flatMap((width) => [
+      figure(`width${width}_before`, `the shipped model with at most ${width} subagents in total`),
+      figure(`width${width}_after`, `the trained model with at most ${width} subagents in total`),
+    ]),
+  ];
+});
+
+const ratio = (name: string, meaning: string): Figure => ({ name, unit: "ratio", meaning });
+
+export const figures: readonly Figure[] = [
+  ...learning,
+  { name: "learning.seconds", unit: "s", meaning: "`pnpm run train` with its defaults on 2 cores, after installation" },
+  {
+    name: "setup.seconds",
+    unit: "s",
+    meaning: "fresh clone to the first training step, installation and build included",
+  },
+  {
+    name: "onpolicy.cpu.max_abs_diff",
+    unit: "nats",
+    meaning: "largest difference between sampled and training log-probability",
+  },
+  { name: "onpolicy.cpu.tokens", unit: "1", meaning: "tokens compared" },
+  ratio("cpu.train_step.vs_torch", "tokens/s over the best PyTorch figure, 30 M shape, 2 threads"),
+  ratio("cpu.train_step.rss_vs_torch", "peak memory over PyTorch's"),
+  ...[1, 8, 32].map((batch) =>
+    ratio(`cpu.decode${batch}.vs_transformers`, "decode tokens/s over transformers generate"),
+  ),
+  ...[1, 8].map((batch) => ratio(`cpu.decode${batch}.vs_llamacpp`, "decode tokens/s over llama.cpp, same precision")),
+  ratio("cpu.grpo_step.vs_trl", "episodes/s of a whole GRPO step over TRL on the same shapes"),
+  ratio("gpu.train.<model>.<len>.vs_torch", "training step tokens/s over PyTorch"),
+  ratio("gpu.train.<model>.<len>.mfu", "share of the matrix rate measured in the same run (6N + attention FLOPs)"),
+  { name: "gpu.attention.fwd_tflops", unit: "TFLOP/s", meaning: "causal, head dimension 128, 16k tokens" },
+  { name: "gpu.attention.bwd_tflops", unit: "TFLOP/s", meaning: "causal, head dimension 128, 16k tokens" },
+  { name: "gpu.train.4b.32k.peak_gb", unit: "GB", meaning: "peak device memory of a GRPO step" },
+  ratio("gpu.train.4b.32k.plan_error", "deviation from the printed plan"),
+  ...[1, 64, 256].flatMap((batch) => [
+    ratio(`gpu.decode.4b.b${batch}.share_of_limit`, "limit = bytes that must move over measured copy bandwidth"),
+    ratio(`gpu.decode.4b.b${batch}.vs_transformers`, "decode tokens/s over transformers generate"),
+  ]),
+  ratio("gpu.prefill.4b.share_of_matrix_rate", "prefill FLOP/s over the measured matrix rate"),
+  { name: "onpolicy.gpu.max_abs_diff", unit: "nats", meaning: "bit-equal mode: difference" },
+  { name: "onpolicy.gpu.tokens", unit: "1", meaning: "bit-equal mode: tokens compared" },
+  ratio("onpolicy.gpu.cost", "bit-equal mode: throughput lost"),
+  ratio("gpu.grpo_step.4b.busy_share", "share of runnable time that the GPU is busy, 64 episodes with slow tools"),
+  { name: "tools.search.qps", unit: "1/s", meaning: "1 M passages, 2 cores" },
+  { name: "tools.search.p99_ms", unit: "ms", meaning: "1 M passages, 2 cores" },
+  { name: "tools.recall_at3.bm25", unit: "1", meaning: "linked passages of the 600 real tables" },
+  { name: "tools.recall_at10.bm25", unit: "1", meaning: "linked passages of the 600 real tables" },
+  { name: "scorer.widesearch800.seconds", unit: "s", meaning: "200 tasks × 4 samples without an LLM" },
+  { name: "episodes.1000.lost", unit: "1", meaning: "under injected faults" },
+  { name: "episodes.1000.loop_delay_p99_ms", unit: "ms", meaning: "under injected faults" },
+  { name: "pipeline.20k.seconds", unit: "s", meaning: "data construction against the scripted server" },
+  { name: "pipeline.20k.rss_mb", unit: "MB", meaning: "data construction against the scripted server" },
+  { name: "pipeline.20k.keep_recall", unit: "1", meaning: "data construction against the scripted server" },
+  { name: "pipeline.20k.drop_recall", unit: "1", meaning: "data construction against the scripted server" },
+  { name: "serve.streams500.lost", unit: "1", meaning: "API server under load" },
+  ratio("serve.decode.vs_direct", "throughput of the API server over the engine called directly"),
+];
+
+/** True when `name` is the figure's, a placeholder standing for one word without dots. */
+export function isFigure(figure: Figure, name: string): boolean {
+  const parts = figure.name.split(/<\w+>/).map((part) => part.replaceAll(".", "\\."));
+  return new RegExp(`^${parts.join("[^.]+")}$`).test(name);
+}

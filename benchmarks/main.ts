@@ -1,0 +1,125 @@
+// `pnpm run bench`: runs benchmark files, prints a table, appends records to benchmarks/results/*.jsonl.
+import { existsSync } from "node:fs";
+import { join, resolve } from "node:path";
+import { parseArgs } from "node:util";
+import { BenchModel, bench30m, toyShape } from "./bench-model.ts";
+import type { Benchmark, BenchmarkContext } from "./context.ts";
+import { generateBenchmark } from "./generate.ts";
+import { grpoStepBenchmark } from "./grpo-step.ts";
+import { onPolicyBenchmark } from "./onpolicy.ts";
+import { openLlamaCppPeer } from "./peers/llamacpp.ts";
+import { openTorchPeers } from "./peers/torch.ts";
+import { appendRecords, type BenchmarkRecord, repositoryRoot, runFacts, toRecord } from "./record.ts";
+import { scorerBenchmark } from "./scorer.ts";
+import { toolsBenchmark } from "./tools.ts";
+import { trainStepBenchmark } from "./train-step.ts";
+
+const benchmarks: Readonly<Record<string, Benchmark>> = {
+  generate: generateBenchmark,
+  "train-step": trainStepBenchmark,
+  "grpo-step": grpoStepBenchmark,
+  onpolicy: onPolicyBenchmark,
+  tools: toolsBenchmark,
+  scorer: scorerBenchmark,
+};
+
+const usage = `usage: pnpm run bench [NAME...] [options]
+  NAME                  ${Object.keys(benchmarks).join(", ")}; default: all
+  --smoke               toy sizes, nothing is recorded unless --out is given
+  --out DIR             where records are appended; default benchmarks/results
+  --threads N           default 2
+  --rounds N            measured rounds after the warm-up; default 5 (smoke: 1)
+  --passages N          size of the synthetic corpus; default 100000
+  --data DIR            real data; default ../shared/data where it is there
+  --peer-python PATH    a Python with torch, measured in turns with ours
+  --peer-scripts DIR    bench_torch.py and bench_trl.py, used where transformers is there; default ../shared/peers
+  --peer-llamacpp DIR   a folder with node-llama-cpp installed, measured in turns with ours`;
+
+function fail(message: string): never {
+  console.error(`${message}\n${usage}`);
+  process.exit(2);
+}
+
+function count(name: string, text: string): number {
+  const value = Number(text);
+  if (!Number.isInteger(value) || value < 1) fail(`--${name} ${text}: must be an integer of at least 1`);
+  return value;
+}
+
+function parseCommandLine() {
+  // pnpm hands a literal "--" on.
+  const args = process.argv.slice(2).filter((arg) => arg !== "--");
+  try {
+    const { values, positionals } = parseArgs({
+      args,
+      allowPositionals: true,
+      options: {
+        smoke: { type: "boolean", default: false },
+        help: { type: "boolean", default: false },
+        out: { type: "string" },
+        threads: { type: "string", default: "2" },
+        rounds: { type: "string" },
+        passages: { type: "string", default: "100000" },
+        data: { type: "string" },
+        "peer-python": { type: "string" },
+        "peer-scripts": { type: "string", default: join(repositoryRoot, "../shared/peers") },
+        "peer-llamacpp": { type: "string" },
+      },
+    });
+    return { args, values, positionals };
+  } catch (error) {
+    return fail(error instanceof Error ? error.message : String(error));
+  }
+}
+
+function printRecords(records: readonly BenchmarkRecord[]): void {
+  for (const { name, value, unit, min, max, n } of records) {
+    const show = (x: number): string => String(Number(x.toPrecision(4)));
+    console.log(`${name.padEnd(36)} ${show(value).padStart(10)} ${unit.padEnd(10)} ${show(min)}–${show(max)} n=${n}`);
+  }
+}
+
+const { args, values, positionals } = parseCommandLine();
+if (values.help) {
+  console.log(usage);
+  process.exit(0);
+}
+const unknown = positionals.find((name) => !(name in benchmarks));
+if (unknown !== undefined) fail(`${unknown}: no such benchmark`);
+
+const threads = count("threads", values.threads);
+const shape = values.smoke ? toyShape : bench30m;
+const defaultData = join(repositoryRoot, "../shared/data");
+const dataDirectory = values.data ?? (existsSync(defaultData) ? defaultData : null);
+const out = values.out ?? (values.smoke ? undefined : join(repositoryRoot, "benchmarks/results"));
+const facts = runFacts(threads, args);
+
+await using model = await BenchModel.create(shape);
+await using peers = new AsyncDisposableStack();
+// The peers' sizes are fixed; at toy size there is nothing to compare.
+const python = values.smoke ? undefined : values["peer-python"];
+const torch = python ? await openTorchPeers(python, resolve(values["peer-scripts"]), shape, threads) : [];
+for (const peer of torch) peers.use(peer);
+const llamaCpp = values["peer-llamacpp"]
+  ? await openLlamaCppPeer(resolve(values["peer-llamacpp"]), model, threads)
+  : null;
+if (llamaCpp) peers.use(llamaCpp);
+
+const context: BenchmarkContext = {
+  smoke: values.smoke,
+  threads,
+  rounds: count("rounds", values.rounds ?? (values.smoke ? "1" : "5")),
+  passages: count("passages", values.passages),
+  dataDirectory,
+  shape,
+  model,
+  torch,
+  llamaCpp,
+};
+
+for (const name of positionals.length > 0 ? positionals : Object.keys(benchmarks)) {
+  const measurements = await (benchmarks[name] as Benchmark)(context);
+  const records = measurements.map((measurement) => toRecord(measurement, facts, new Date()));
+  printRecords(records);
+  if (out !== undefined) appendRecords(out, name, records);
+}

@@ -1,0 +1,21 @@
+// A process that does nothing but train, to read its peak memory: `peak-memory.ts MODEL_DIR THREADS smoke|full`.
+import { NativePolicy } from "@wideseek/engine";
+import { RandomTokens } from "./bench-model.ts";
+import { trainShape } from "./peers/torch.ts";
+import { randomBatch, trainStep } from "./train-step.ts";
+
+const [modelDir = "", threads = "2", size] = process.argv.slice(2);
+const sizes = size === "smoke" ? { batch: 2, length: 16 } : trainShape;
+const maxTrainTokens = sizes.batch * sizes.length;
+const numThreads = Number(threads);
+await using policy = await NativePolicy.load({
+  modelDir,
+  device: "cpu",
+  numThreads,
+  cacheTokens: 1024,
+  maxTrainTokens,
+});
+const tokens = new RandomTokens(policy.vocabSize);
+// The second step has all moments in place.
+for (let step = 0; step < 3; step++) await trainStep(policy, randomBatch(tokens, sizes));
+console.log(process.resourceUsage().maxRSS * 1024);
