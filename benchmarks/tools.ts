@@ -8,6 +8,9 @@ import { percentile } from "./measure.ts";
 
 const vocabulary = 50_000;
 const wordsPerPage = 100;
+const queryWords = 3;
+/** Queries are made of content words: the commonest hundred words are to this corpus what "the" and "of" are to English. */
+const firstQueryRank = 100;
 
 /** Uniform numbers in [0, 1), the same in every run. */
 function uniformSource(seed: number): () => number {
@@ -18,9 +21,9 @@ function uniformSource(seed: number): () => number {
   };
 }
 
-/** Rank r with probability about 1 / r (Zipf), by inverting the logarithmic distribution. */
-function zipfWord(uniform: () => number): string {
-  const rank = Math.floor(vocabulary ** uniform());
+/** Rank r >= `first` with probability about 1 / r (Zipf), by inverting the logarithmic distribution. */
+function zipfWord(uniform: () => number, first = 1): string {
+  const rank = Math.floor(first * (vocabulary / first) ** uniform());
   // Letters only, so that the tokenizer keeps a word whole.
   return `w${rank.toString(26).replace(/\d/g, (digit) => String.fromCharCode(113 + Number(digit)))}`;
 }
@@ -59,7 +62,7 @@ export const toolsBenchmark: Benchmark = async ({ smoke, passages }) => {
     await writeFile(corpus, "");
     const uniform = uniformSource(11);
     const queries = Array.from({ length: numQueries }, () =>
-      Array.from({ length: 3 }, () => zipfWord(uniform)).join(" "),
+      Array.from({ length: queryWords }, () => zipfWord(uniform, firstQueryRank)).join(" "),
     );
     for (const query of queries.slice(0, 50)) await index.search(query, 10);
     const milliseconds: number[] = [];
