@@ -1,6 +1,7 @@
 // `cold-start`: supervised training on traces of the scripted expert. Owns the printed summary.
 import type { Command } from "commander";
 import { type RunFlags, runCommand, withRun, withTrainingFlags } from "./run-options.ts";
+import { StopRequest } from "./stop.ts";
 
 export function coldStartCommand(): Command {
   return withTrainingFlags(
@@ -8,11 +9,8 @@ export function coldStartCommand(): Command {
   ).action(async (flags: RunFlags) => {
     await withRun("cold-start", flags, async (run) => {
       const { steps, finished, directory } = await run.coldStart();
-      console.log(finished ? `trained ${steps} steps; model: ${directory}/model` : `stopped after step ${steps}`);
-      if (!finished) {
-        console.log(`continue: --resume ${directory}`);
-        process.exitCode = 130;
-      }
+      if (!finished) throw new StopRequest(`after step ${steps}; continue with --resume ${directory}`);
+      console.log(`trained ${steps} steps; model: ${directory}/model\nreport: ${directory}/report.html`);
     });
   });
 }

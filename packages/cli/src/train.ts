@@ -2,6 +2,7 @@
 import type { Command } from "commander";
 import { type RunFlags, runCommand, withRun, withTrainingFlags } from "./run-options.ts";
 import { scoreTable } from "./score-table.ts";
+import { StopRequest } from "./stop.ts";
 
 export function trainCommand(): Command {
   return withTrainingFlags(
@@ -11,9 +12,8 @@ export function trainCommand(): Command {
       const { steps, finished, directory } = await run.train();
       const results = await run.evaluations();
       if (results.length > 0) console.log(scoreTable(results));
-      console.log(finished ? `trained ${steps} steps; model: ${directory}/model` : `stopped after step ${steps}`);
-      console.log(finished ? `report: ${directory}/report.html` : `continue: --resume ${directory}`);
-      if (!finished) process.exitCode = 130;
+      if (!finished) throw new StopRequest(`after step ${steps}; continue with --resume ${directory}`);
+      console.log(`trained ${steps} steps; model: ${directory}/model\nreport: ${directory}/report.html`);
     });
   });
 }

@@ -33,15 +33,22 @@ const modelSchema = z.strictObject({
     .describe("Cold start only: make a new model of this shape instead of reading `directory`; null = read."),
 });
 
+/** As `LoadOptions` of the engine, without the model and the training batch, which other sections say. */
 const engineSchema = z.strictObject({
   device: z
     .enum(["auto", "cpu", "cuda"])
     .default("auto")
     .describe("Where the model runs; auto = a GPU if there is one."),
-  numThreads: z.int().min(0).default(0).describe("CPU threads of the engine; 0 = all cores."),
-  weightDtype: z.enum(["fp32", "bf16"]).default("fp32").describe("Storage of the weights; arithmetic is fp32 on CPUs."),
-  maxBatchSize: count.default(64).describe("Sequences that are decoded together."),
-  cacheTokens: z.int().min(0).default(0).describe("Tokens of the key/value cache; 0 = chosen by the engine."),
+  threads: count.max(1024).optional().describe("CPU threads of the engine; left out, one per available core."),
+  weightDtype: z
+    .enum(["float32", "bfloat16"])
+    .default("float32")
+    .describe("How weights are stored; training keeps a float32 master copy of bfloat16 weights."),
+  maxContextTokens: count.optional().describe("Longest context that is planned for; left out, what the model allows."),
+  kvCacheTokens: count.optional().describe("Tokens whose keys and values fit the cache; left out, by the engine."),
+  maxBatchTokens: count
+    .default(512)
+    .describe("Tokens of one generation step, so also the most agents that run at once."),
   recomputeActivations: z.boolean().default(false).describe("Run layers again in the backward pass to save memory."),
 });
 
@@ -146,6 +153,9 @@ export const runConfigSchema = z
     }
     if (config.expert.wide + config.expert.twoRounds > 1) fail(["expert", "twoRounds"], "wide + twoRounds passes 1");
     const created = config.model.create;
+    if (created && created.maxPositions < contextTokens) {
+      fail(["model", "create", "maxPositions"], `${created.maxPositions} is less than agents.limits.contextTokens`);
+    }
     if (created && created.numHeads % created.numKvHeads !== 0) {
       fail(["model", "create", "numKvHeads"], `${created.numKvHeads} does not divide numHeads, ${created.numHeads}`);
     }

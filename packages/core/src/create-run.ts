@@ -1,6 +1,6 @@
 // Joins all packages to a run: config -> data, tools, model -> training, cold start or evaluation. Owns no algorithm.
 import { existsSync } from "node:fs";
-import { copyFile, mkdir, rename, rm } from "node:fs/promises";
+import { mkdir } from "node:fs/promises";
 import path from "node:path";
 import { runEpisode } from "@wideseek/agents";
 import { formatConfig, hashConfig, type RunConfig } from "@wideseek/config";
@@ -14,6 +14,7 @@ import type { ChatPolicy } from "./chat-policy.ts";
 import { expertTraces } from "./expert-traces.ts";
 import { evaluateHeldOut, heldOutMetrics, sweepHeldOut } from "./held-out.ts";
 import { loadPolicy } from "./load-policy.ts";
+import { saveModel } from "./model-folder.ts";
 import { createModel } from "./new-model.ts";
 import { openRunData, type RunData } from "./run-data.ts";
 
@@ -230,19 +231,4 @@ export class ConfiguredRun implements AsyncDisposable {
     await writeHtmlReport(this.directory);
     return { directory: this.directory, steps, finished };
   }
-}
-
-/** Files of a model folder that do not change in training. */
-const TEXT_FILES = ["tokenizer.json", "tokenizer_config.json", "chat_template.jinja", "generation_config.json"];
-
-/** A whole Hugging Face folder: new weights, the tokenizer of the old one. */
-async function saveModel(policy: ChatPolicy, from: string, to: string): Promise<void> {
-  const temporary = `${to}.tmp`;
-  await rm(temporary, { recursive: true, force: true });
-  await policy.saveWeights(temporary);
-  for (const name of TEXT_FILES.filter((file) => existsSync(path.join(from, file)))) {
-    await copyFile(path.join(from, name), path.join(temporary, name));
-  }
-  await rm(to, { recursive: true, force: true });
-  await rename(temporary, to);
 }

@@ -1,9 +1,9 @@
 // loadPolicy: a model folder becomes a trainable, chatting policy. Owns no weights and no tokenizer.
-import { NativePolicy, type NativePolicyOptions } from "@wideseek/engine";
+import { type LoadOptions, NativePolicy } from "@wideseek/engine";
 import { ChatTokenizer } from "@wideseek/text";
 import { ChatPolicy } from "./chat-policy.ts";
 
-export type LoadPolicyOptions = NativePolicyOptions;
+export type LoadPolicyOptions = LoadOptions;
 
 /**
  * Loads weights, tokenizer and chat template of a Hugging Face folder.

@@ -1,12 +1,12 @@
 // Makes a new small model for the cold start: a vocabulary from the expert's traces, random weights. Owns no training.
 import { existsSync } from "node:fs";
-import { mkdtemp, rename, rm, writeFile } from "node:fs/promises";
-import path from "node:path";
+import { mkdtemp, rm } from "node:fs/promises";
 import type { RunConfig } from "@wideseek/config";
-import { initializeWeights } from "@wideseek/engine";
+import { NativePolicy } from "@wideseek/engine";
 import { type Task, type Toolset, trajectoryTokenIds } from "@wideseek/spec";
 import { ChatTokenizer, readQwen3Template, saveTokenizer, trainBpe } from "@wideseek/text";
 import { expertTraces } from "./expert-traces.ts";
+import { saveModel } from "./model-folder.ts";
 
 type NewModelConfig = NonNullable<RunConfig["model"]["create"]>;
 
@@ -20,16 +20,14 @@ export interface NewModelParts {
 /** Writes a Hugging Face folder at `directory` unless it is there; whole or not at all. */
 export async function createModel(directory: string, parts: NewModelParts): Promise<void> {
   if (existsSync(directory)) return;
-  const temporary = await mkdtemp(`${directory}.tmp-`);
+  const vocabulary = await mkdtemp(`${directory}.tmp-`);
   try {
-    await learnVocabulary(temporary, parts);
-    const chat = await ChatTokenizer.load(temporary);
-    const config = modelConfig(parts.shape, chat);
-    await writeFile(path.join(temporary, "config.json"), `${JSON.stringify(config, null, 2)}\n`);
-    await initializeWeights(temporary, { seed: BigInt(parts.shape.seed), std: parts.shape.initStd });
-    await rename(temporary, directory);
+    await learnVocabulary(vocabulary, parts);
+    const config = modelConfig(parts.shape, await ChatTokenizer.load(vocabulary));
+    await using policy = await NativePolicy.create(config, BigInt(parts.shape.seed), { device: "cpu" });
+    await saveModel(policy, vocabulary, directory);
   } finally {
-    await rm(temporary, { recursive: true, force: true });
+    await rm(vocabulary, { recursive: true, force: true });
   }
 }
 

@@ -9,10 +9,11 @@ describe("learningRateAt", () => {
     expect(rates).toEqual([0.5, 1, 1.5, 2, 2]);
   });
 
-  it("falls to the minimum at the last step, half of the way in the middle", () => {
+  it("falls from the peak to the minimum just after the last step, half of the way in the middle", () => {
     for (const schedule of ["linear", "cosine"] as const) {
-      expect(learningRateAt(54, { ...settings, schedule })).toBeCloseTo(1.25, 12);
-      expect(learningRateAt(104, { ...settings, schedule })).toBeCloseTo(0.5, 12);
+      expect(learningRateAt(5, { ...settings, schedule })).toBe(2);
+      expect(learningRateAt(55, { ...settings, schedule })).toBeCloseTo(1.25, 12);
+      expect(learningRateAt(105, { ...settings, schedule })).toBeCloseTo(0.5, 12);
     }
   });
 });
