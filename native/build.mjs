@@ -23,7 +23,8 @@ const missing = [];
 if (!works("cmake")) missing.push("CMake 3.20 or newer");
 if (!compilers.some(works)) missing.push("a C++20 compiler (g++ 11 or clang++ 14, or newer)");
 if (missing.length > 0) {
-  const hint = process.platform === "darwin" ? "xcode-select --install; brew install cmake" : "apt-get install cmake g++";
+  const hint =
+    process.platform === "darwin" ? "xcode-select --install; brew install cmake" : "apt-get install cmake g++";
   fail(`wideseek needs ${missing.join(" and ")} to build its native core; for example: ${hint}`);
 }
 

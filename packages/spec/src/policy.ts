@@ -11,6 +11,8 @@ export interface SamplingSettings {
   topK: number;
   /** 0 = off. */
   minP: number;
+  /** 1 or undefined = off. Divides (positive) or multiplies (negative) the logits of tokens seen before. */
+  repetitionPenalty?: number | undefined;
 }
 
 export interface GenerateRequest {
