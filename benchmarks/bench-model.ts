@@ -1,8 +1,8 @@
 // The models benchmarks run on: random weights of a stated shape, written as a Hugging Face folder. Owns no timing.
-import { mkdtemp, rm, writeFile } from "node:fs/promises";
+import { mkdtemp, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
-import { join } from "node:path";
-import { initializeWeights, NativePolicy } from "@wideseek/engine";
+import { dirname, join } from "node:path";
+import { NativePolicy } from "@wideseek/engine";
 
 export interface ModelShape {
   name: string;
@@ -53,27 +53,20 @@ export class BenchModel implements AsyncDisposable {
   }
 
   static async create(shape: ModelShape): Promise<BenchModel> {
-    const directory = await mkdtemp(join(tmpdir(), "wideseek-bench-"));
-    await writeFile(join(directory, "config.json"), JSON.stringify(huggingFaceConfig(shape)));
-    await initializeWeights(directory, { seed: 0n, std: 0.02 });
+    const parent = await mkdtemp(join(tmpdir(), "wideseek-bench-"));
+    const directory = join(parent, "model");
+    await using policy = await NativePolicy.create(huggingFaceConfig(shape), 0n, { device: "cpu" });
+    await policy.saveWeights(directory);
     return new BenchModel(directory, shape);
   }
 
-  async open(options: { threads: number; cacheTokens: number; maxTrainTokens: number }): Promise<NativePolicy> {
-    const { threads: numThreads, cacheTokens, maxTrainTokens } = options;
-    const modelDir = this.directory;
-    return await NativePolicy.load({
-      modelDir,
-      device: "cpu",
-      numThreads,
-      cacheTokens,
-      maxTrainTokens,
-      maxBatchSize: 128,
-    });
+  async open(options: { threads: number; kvCacheTokens: number; maxTrainTokens: number }): Promise<NativePolicy> {
+    const maxContextTokens = Math.min(4096, options.kvCacheTokens);
+    return await NativePolicy.load({ modelDir: this.directory, device: "cpu", maxContextTokens, ...options });
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
-    await rm(this.directory, { recursive: true, force: true });
+    await rm(dirname(this.directory), { recursive: true, force: true });
   }
 }
 
@@ -84,6 +77,7 @@ function huggingFaceConfig(shape: ModelShape): Record<string, unknown> {
     attention_bias: false,
     head_dim: shape.headDim,
     hidden_act: "silu",
+    initializer_range: 0.02,
     hidden_size: shape.hiddenSize,
     intermediate_size: shape.intermediateSize,
     max_position_embeddings: 40960,

@@ -141,8 +141,8 @@ export const generateBenchmark: Benchmark = async (context) => {
   const { shape, model, rounds, threads, smoke } = context;
   const batches = smoke ? [1, 4] : [1, 8, 32, 128];
   const sizes = smoke ? { prompt: 16, new: 8 } : decodeShape;
-  const cacheTokens = Math.max(4096, Math.max(...batches) * (sizes.prompt + sizes.new + 64));
-  await using policy = await model.open({ threads, cacheTokens, maxTrainTokens: 64 });
+  const kvCacheTokens = Math.max(4096, Math.max(...batches) * (sizes.prompt + sizes.new + 64));
+  await using policy = await model.open({ threads, kvCacheTokens, maxTrainTokens: 64 });
   const tokens = new RandomTokens(shape.vocabSize);
   const found = await measurePrefill(context, policy, tokens);
 

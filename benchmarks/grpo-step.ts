@@ -103,7 +103,7 @@ export const grpoStepBenchmark: Benchmark = async ({ shape, model, threads, roun
   const sizes: GrpoSizes = smoke ? { prompts: 2, group: 2, prompt: 8, new: 8 } : grpoShape;
   const numEpisodes = sizes.prompts * sizes.group;
   const maxTrainTokens = numEpisodes * (sizes.prompt + sizes.new);
-  await using policy = await model.open({ threads, cacheTokens: 4 * maxTrainTokens, maxTrainTokens });
+  await using policy = await model.open({ threads, kvCacheTokens: 4 * maxTrainTokens, maxTrainTokens });
   const tokens = new RandomTokens(shape.vocabSize);
   let step = 0n;
   const peer = torch.find((candidate) => candidate.grpoStep !== null);

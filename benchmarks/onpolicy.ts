@@ -7,7 +7,7 @@ const sampling = { temperature: 1, topP: 1, topK: 0, minP: 0 };
 export const onPolicyBenchmark: Benchmark = async ({ shape, model, threads, smoke }) => {
   const numAgents = smoke ? 4 : 64;
   const maxNewTokens = smoke ? 8 : 64;
-  await using policy = await model.open({ threads, cacheTokens: numAgents * 512, maxTrainTokens: numAgents * 512 });
+  await using policy = await model.open({ threads, kvCacheTokens: numAgents * 512, maxTrainTokens: numAgents * 512 });
   const tokens = new RandomTokens(shape.vocabSize);
   // Agents of a question share a prefix; lengths differ, so that sequences join and leave the batch.
   const shared = tokens.take(smoke ? 8 : 96);

@@ -7,12 +7,12 @@ import { randomBatch, trainStep } from "./train-step.ts";
 const [modelDir = "", threads = "2", size] = process.argv.slice(2);
 const sizes = size === "smoke" ? { batch: 2, length: 16 } : trainShape;
 const maxTrainTokens = sizes.batch * sizes.length;
-const numThreads = Number(threads);
 await using policy = await NativePolicy.load({
   modelDir,
   device: "cpu",
-  numThreads,
-  cacheTokens: 1024,
+  threads: Number(threads),
+  maxContextTokens: 1024,
+  kvCacheTokens: 1024,
   maxTrainTokens,
 });
 const tokens = new RandomTokens(policy.vocabSize);

@@ -50,7 +50,7 @@ export const trainStepBenchmark: Benchmark = async (context) => {
   const logprobSizes = smoke ? toySizes : logprobShape;
   await using policy = await model.open({
     threads,
-    cacheTokens: 1024,
+    kvCacheTokens: 1024,
     maxTrainTokens: trainSizes.batch * trainSizes.length,
   });
   const tokens = new RandomTokens(shape.vocabSize);

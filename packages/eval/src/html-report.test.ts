@@ -47,6 +47,7 @@ async function writeRun(): Promise<void> {
   const reward = { ...tableReward(0.5), reason: evil };
   const trace = { step: 7, ...episode, seed: "1", reward, advantage: -0.25, agents };
   await writeFile(join(directory, "episodes.jsonl"), `${JSON.stringify(trace)}\n{"step": 8, "ta`);
+  await writeFile(join(directory, "eval/after.episodes.jsonl"), `${JSON.stringify({ ...trace, step: 9 })}\n`);
   const heldOut = [0, 10].map((step) => JSON.stringify({ step, time: 9e9, "heldout/item_f1": step / 10 }));
   await writeFile(join(directory, "evaluations.jsonl"), `${heldOut.join("\n")}\n`);
 }

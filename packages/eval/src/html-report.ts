@@ -160,7 +160,10 @@ function sweepsHtml(run: RunDirectory): string {
 
 /** The whole page; every text that came from a model, a task or a file is escaped. */
 export function renderReport(run: RunDirectory): string {
-  const traces = run.traces.map(traceHtml).join("\n");
+  const episodes = run.episodes.map(
+    ({ name, traces, numTraces }) =>
+      `<h3>${escapeHtml(name)}</h3><p><small>${traces.length} of ${numTraces} recorded episodes</small></p>${traces.map(traceHtml).join("\n")}`,
+  );
   return `<!doctype html>
 <html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width">
 <meta http-equiv="Content-Security-Policy" content="default-src 'none'; style-src 'unsafe-inline'">
@@ -172,8 +175,7 @@ ${sweepsHtml(run)}
 <h2>Training</h2>
 ${curvesHtml(run)}
 <h2>Episodes</h2>
-<p><small>${run.traces.length} of ${run.numTraces} recorded episodes.</small></p>
-${traces || "<p>No episode traces in this run.</p>"}
+${episodes.join("\n") || "<p>No episode traces in this run.</p>"}
 <h2>Configuration</h2>
 ${run.config ? `<details><summary>config.yaml</summary><pre>${escapeHtml(run.config)}</pre></details>` : "<p>No config.yaml in this run.</p>"}
 </body></html>

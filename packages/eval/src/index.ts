@@ -10,7 +10,7 @@ export {
 export { renderReport, writeHtmlReport } from "./html-report.ts";
 export { type AtK, atK, type BootstrapSettings, type Estimate, estimateMean, type Measure } from "./metrics.ts";
 export { type ChartPoint, type ChartSeries, type LineChart, lineChart } from "./plot.ts";
-export { type MetricsRow, type RunDirectory, readRunDirectory } from "./run-directory.ts";
+export { type EpisodeFile, type MetricsRow, type RunDirectory, readRunDirectory } from "./run-directory.ts";
 export type { EpisodeStatistics } from "./statistics.ts";
 export {
   type SweepCurve,

@@ -13,7 +13,7 @@ export type MetricsRow = Readonly<Record<string, unknown>>;
 
 /**
  * config.yaml · metrics.jsonl, evaluations.jsonl (MetricsRow) · episodes.jsonl (EpisodeTrace) ·
- * eval/NAME.json (EvaluationReport) · eval/NAME.sweep.json (SweepReport)
+ * eval/NAME.json (EvaluationReport) · eval/NAME.sweep.json (SweepReport) · eval/NAME.episodes.jsonl (EpisodeTrace)
  */
 export interface RunDirectory {
   name: string;
@@ -25,6 +25,12 @@ export interface RunDirectory {
   evaluationRows: MetricsRow[];
   evaluations: { name: string; report: EvaluationReport }[];
   sweeps: { name: string; report: SweepReport }[];
+  episodes: EpisodeFile[];
+}
+
+export interface EpisodeFile {
+  /** "training", or the name of the evaluation. */
+  name: string;
   traces: EpisodeTrace[];
   /** Traces there are; `traces` may hold fewer. */
   numTraces: number;
@@ -96,7 +102,7 @@ export function spreadIndices(count: number, picked: number): Set<number> {
   return new Set(Array.from({ length: picked }, (_, i) => Math.round((i * (count - 1)) / (picked - 1))));
 }
 
-async function readTraces(path: string, maxTraces: number): Promise<Pick<RunDirectory, "traces" | "numTraces">> {
+async function readTraces(path: string, maxTraces: number): Promise<Omit<EpisodeFile, "name">> {
   let lastIsWhole = true;
   const numLines = await forEachLine(path, (line) => {
     lastIsWhole = line.endsWith("}");
@@ -117,6 +123,12 @@ export async function readRunDirectory(directory: string, maxTraces = 32): Promi
   const evaluations: RunDirectory["evaluations"] = [];
   const sweeps: RunDirectory["sweeps"] = [];
   const evalDirectory = join(directory, "eval");
+  const episodes: EpisodeFile[] = [];
+  for (const file of (await listOptional(evalDirectory, ".episodes.jsonl")).sort(beforeFirst)) {
+    const found = await readTraces(join(evalDirectory, file), maxTraces);
+    episodes.push({ name: basename(file, ".episodes.jsonl"), ...found });
+  }
+  episodes.push({ name: "training", ...(await readTraces(join(directory, "episodes.jsonl"), maxTraces)) });
   for (const file of (await listOptional(evalDirectory, ".json")).sort(beforeFirst)) {
     const path = join(evalDirectory, file);
     const report = parseJson(await readOptional(path), path);
@@ -131,7 +143,7 @@ export async function readRunDirectory(directory: string, maxTraces = 32): Promi
     evaluationRows: await readRows(join(directory, "evaluations.jsonl")),
     evaluations,
     sweeps,
-    ...(await readTraces(join(directory, "episodes.jsonl"), maxTraces)),
+    episodes: episodes.filter(({ numTraces }) => numTraces > 0),
   };
 }
 
