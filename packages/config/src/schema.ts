@@ -89,6 +89,7 @@ const expertSchema = z.strictObject({
   thorough: share.default(0.6).describe("Share of subagents that open every page of a list."),
   persistent: share.default(0.5).describe("Share of single agents that go on to the last region."),
   lookUp: share.default(0.7).describe("Share of leads and single agents that look a single fact up."),
+  narrowTeamShare: share.default(0.2).describe("Share of episodes whose team is limited to 1 to 8 subagents."),
   singleAgentShare: share.default(0.2).describe("Share of episodes that one single agent runs alone."),
 });
 

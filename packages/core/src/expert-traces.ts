@@ -1,7 +1,7 @@
 // Episodes of the scripted expert over the real agents and tools: what the cold start learns from. Owns no script.
 import { agentTexts, runEpisode, ScriptedPolicy } from "@wideseek/agents";
 import type { RunConfig } from "@wideseek/config";
-import { expertReply, TaskOrder } from "@wideseek/data";
+import { expertReply, SeededRandom, TaskOrder } from "@wideseek/data";
 import type { Episode, Task, Toolset } from "@wideseek/spec";
 import type { ChatTokenizer } from "@wideseek/text";
 import { deriveSeed } from "@wideseek/train";
@@ -15,25 +15,32 @@ export interface ExpertTraceParts {
   split: "train" | "heldOut";
 }
 
+/** Most subagents of a team that is narrow on purpose. */
+const NARROW_TEAM = 8;
+
 /** Episode number `index` of an endless, seeded sequence. */
 export function expertTraces(parts: ExpertTraceParts): (index: number, signal?: AbortSignal) => Promise<Episode> {
   const { config, chat, tools, tasks, split } = parts;
   const { agents, expert, run } = config;
-  const { singleAgentShare, ...quality } = expert;
+  const { singleAgentShare, narrowTeamShare, ...quality } = expert;
   const order = new TaskOrder(run.seed, tasks.length);
   return async (index, signal) => {
     const task = tasks[order.at(index)] as Task;
     const seed = deriveSeed("expert", run.seed, split, index);
     const texts = agentTexts(agents.promptStyle, task.language);
-    const notices = { answerNotice: texts.answerNow, notRunNotice: texts.notRun(agents.limits.maxSubagents) };
+    const random = new SeededRandom("team", seed);
+    const workflow = random.chance(singleAgentShare) ? "sa" : "mas";
+    // The lead must also learn to answer from the reports of a team that was cut short.
+    const limits = random.chance(narrowTeamShare)
+      ? { ...agents.limits, maxSubagents: random.integer(1, NARROW_TEAM) }
+      : agents.limits;
+    const notices = { answerNotice: texts.answerNow, notRunNotice: texts.notRun(limits.maxSubagents) };
     const policy = new ScriptedPolicy({
       chat,
       maxContextTokens: Number.MAX_SAFE_INTEGER,
       reply: ({ text }) => expertReply(text, { seed, quality, ...notices }),
     });
-    // The low bits of a seed are as random as any.
-    const workflow = Number(seed % 10_000n) < singleAgentShare * 10_000 ? "sa" : "mas";
-    const { limits, promptStyle: prompts } = agents;
+    const prompts = agents.promptStyle;
     return await runEpisode({ policy, chat, tools, task, workflow, limits, prompts, seed, signal });
   };
 }
