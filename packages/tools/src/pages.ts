@@ -4,7 +4,8 @@ import { createInterface } from "node:readline";
 import { errorMessage, invalidInput, type SearchHit, WideSeekError } from "@wideseek/spec";
 import { z } from "zod";
 
-const pageSchema = z.object({
+/** A page as the published corpora have it. */
+export const pageSchema: z.ZodType<SearchHit> = z.object({
   url: z.string().trim().min(1),
   // The published Wikipedia corpus has no titles.
   title: z
