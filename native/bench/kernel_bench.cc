@@ -2,15 +2,16 @@
 // and GB/s of weights read. Best of several runs, since the machine may be shared.
 // Usage: kernel_bench [threads, default all] [name filter]
 #include <algorithm>
-#include <chrono>
 #include <cstdio>
 #include <cstdlib>
-#include <cstring>
+#include <ctime>
 #include <functional>
 #include <string>
 #include <vector>
 
+#include "cpu/attention.h"
 #include "cpu/gemm.h"
+#include "cpu/gemm_table.h"
 #include "cpu/isa.h"
 #include "cpu/threads.h"
 
@@ -18,14 +19,23 @@ using namespace wideseek;
 
 namespace {
 
+// With one thread its CPU time, which other processes do not disturb; else wall time.
+bool use_cpu_time = false;
+
+double now() {
+  timespec time;
+  clock_gettime(use_cpu_time ? CLOCK_THREAD_CPUTIME_ID : CLOCK_MONOTONIC, &time);
+  return static_cast<double>(time.tv_sec) + 1e-9 * static_cast<double>(time.tv_nsec);
+}
+
 double seconds_of(const std::function<void()>& body) {
-  const auto start = std::chrono::steady_clock::now();
+  const double start = now();
   body();
-  return std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+  return now() - start;
 }
 
 // Shortest of the runs that fit in the time.
-double best_seconds(const std::function<void()>& body, double budget = 0.3) {
+double best_seconds(const std::function<void()>& body, double budget = 0.1) {
   body();
   double best = 1e9, spent = 0;
   while (spent < budget) {
@@ -59,22 +69,27 @@ struct Bench {
   }
 };
 
-std::string field(const char* name, int64_t value) { return "\"" + std::string(name) + "\":" + std::to_string(value); }
+std::string field(const char* name, int64_t value) {
+  std::string text = "\"";
+  text.append(name).append("\":").append(std::to_string(value));
+  return text;
+}
 
-// A product whose operands stay in L1 and registers: the practical peak.
+// The inner product loop on operands that stay in L1, on all threads at once: the practical peak.
 double measured_peak(ThreadPool& pool) {
-  constexpr int64_t kRows = 6 * 32, kDepth = 64;
+  constexpr int64_t kRows = 24, kDepth = 64;
   double best = 0;
-  ThreadPool one(1);
-  const auto body = [&](int64_t, int64_t, int) {
-    ThreadPool inline_pool(1);
-    PackedWeight weight(64, kDepth, DType::kFloat32);
-    std::vector<float> x = values(kRows * kDepth), out(static_cast<size_t>(kRows * 64));
-    for (int i = 0; i < 2000; ++i) linear_forward(inline_pool, out.data(), 64, x.data(), kDepth, weight, nullptr, nullptr, 0, kRows);
-  };
-  for (int i = 0; i < 10; ++i) {
-    const double seconds = seconds_of([&] { pool.parallel_for(pool.size(), 1, body); });
-    best = std::max(best, 2000.0 * pool.size() * 2 * kRows * kDepth * 64 / seconds * 1e-9);
+  const std::vector<float> w = values(64 * kDepth), x = values(kRows * kDepth);
+  for (int i = 0; i < 200; ++i) {
+    const double seconds = seconds_of([&] {
+      pool.parallel_for(pool.size(), 1, [&](int64_t, int64_t, int) {
+        alignas(64) float out[kRows * 64];
+        for (int repeat = 0; repeat < 500; ++repeat) {
+          gemm_kernels().block(x.data(), kDepth, w.data(), out, 64, kRows, kDepth, false);
+        }
+      });
+    });
+    best = std::max(best, 500.0 * pool.size() * 2 * kRows * kDepth * 64 / seconds * 1e-9);
   }
   return best;
 }
@@ -83,12 +98,12 @@ void bench_linear(Bench& bench) {
   struct Shape {
     int64_t N, K;
   };
-  for (const Shape s : {Shape{128, 128}, {640, 384}, {384, 384}, {2048, 384}, {384, 1024}, {8192, 384}, {1024, 1024}}) {
+  for (const Shape s : {Shape{128, 128}, {640, 384}, {2048, 384}, {384, 1024}, {8192, 384}, {1024, 1024}}) {
     const std::vector<float> w = values(s.N * s.K);
     for (DType dtype : {DType::kFloat32, DType::kBFloat16}) {
       PackedWeight weight(s.N, s.K, dtype);
       weight.store_rows(bench.pool, 0, s.N, w.data());
-      for (int64_t M : {1, 4, 8, 32, 128, 1024}) {
+      for (int64_t M : {1, 8, 32, 128, 1024}) {
         std::vector<float> x = values(M * s.K), out = values(M * s.N), dx(x.size()), dw(w.size());
         const std::string shape = field("M", M) + "," + field("N", s.N) + "," + field("K", s.K) + ",\"weights\":\"" +
                                   (dtype == DType::kFloat32 ? "fp32" : "bf16") + "\"";
@@ -114,13 +129,57 @@ void bench_linear(Bench& bench) {
   }
 }
 
+// bench-30m's heads: 6 query heads, 2 kv heads, 64 wide.
+constexpr AttentionShape kShape{6, 2, 64};
+
+// `num_slices` sequences, each with `num_rows` new tokens that end at `context`.
+void bench_attention_case(Bench& bench, const std::string& name, int64_t num_slices, int64_t num_rows, int64_t context, bool backward) {
+  if (!bench.wanted(name)) return;
+  const int64_t H = kShape.num_heads, K = kShape.num_kv_heads, D = kShape.head_dim, ld = kShape.qkv_size();
+  const int64_t blocks_each = (context + 15) / 16, num_blocks = blocks_each * num_slices, T = num_slices * num_rows;
+  std::vector<float> keys = values(num_blocks * 16 * K * D), block_values = keys, dkeys = keys, dvalues = keys;
+  std::vector<float> qkv = values(T * ld), out(static_cast<size_t>(T * H * D)), lse(static_cast<size_t>(T * H)), dout = values(T * H * D), dqkv(qkv.size());
+  const KvBlocks cache{keys.data(), block_values.data()}, dcache{dkeys.data(), dvalues.data()};
+  std::vector<int32_t> tables(static_cast<size_t>(num_blocks));
+  for (size_t i = 0; i < tables.size(); ++i) tables[i] = static_cast<int32_t>(i);
+  std::vector<SequenceSlice> slices;
+  for (int64_t s = 0; s < num_slices; ++s) slices.push_back({s * num_rows, num_rows, context - num_rows, tables.data() + s * blocks_each});
+  AttentionWorkspace workspace;
+  const auto forward = [&] {
+    attention_forward(bench.pool, workspace, out.data(), H * D, lse.data(), qkv.data(), ld, cache, kShape, 0.125f, slices.data(), num_slices);
+  };
+  forward();
+  // Pairs of query and visible key: two products of 2 D each forward, five backward.
+  const double pairs = static_cast<double>(H * num_slices * num_rows) * (static_cast<double>(context) - static_cast<double>(num_rows - 1) / 2);
+  const double bytes = 8.0 * static_cast<double>(num_slices * context * K * D);
+  const double seconds = backward ? best_seconds([&] {
+    attention_backward(bench.pool, workspace, dqkv.data(), ld, dcache, dout.data(), H * D, out.data(), H * D, lse.data(), qkv.data(), ld, cache,
+                       kShape, 0.125f, slices.data(), num_slices);
+  })
+                                  : best_seconds(forward);
+  const std::string shape = field("sequences", num_slices) + "," + field("new_tokens", num_rows) + "," + field("context", context);
+  bench.report(name, shape, pairs * 2 * static_cast<double>(D) * (backward ? 5 : 2), bytes, seconds);
+}
+
+void bench_attention(Bench& bench) {
+  for (int64_t context : {256, 1024, 4096}) {
+    bench_attention_case(bench, "attention_forward", std::max<int64_t>(1, 2048 / context), context, context, false);
+    bench_attention_case(bench, "attention_backward", std::max<int64_t>(1, 2048 / context), context, context, true);
+  }
+  for (int64_t sequences : {1, 8, 64}) {
+    for (int64_t context : {256, 2048}) bench_attention_case(bench, "attention_decode", sequences, 1, context, false);
+  }
+}
+
 }  // namespace
 
 int main(int argc, char** argv) {
   ThreadPool pool(argc > 1 ? std::atoi(argv[1]) : 0);
+  use_cpu_time = pool.size() == 1;
   Bench bench{pool, argc > 2 ? argv[2] : ""};
   bench.peak = measured_peak(pool);
   std::printf("{\"isa\":\"%s\",\"threads\":%d,\"peak_gflops\":%.1f}\n", isa_name(cpu_isa()), pool.size(), bench.peak);
   bench_linear(bench);
+  bench_attention(bench);
   return 0;
 }

@@ -11,23 +11,18 @@ namespace wideseek {
 namespace {
 
 constexpr int64_t kPanel = PackedWeight::kPanel;
-// A [depth][64] block of the right factor stays in L1 while all rows of the left block pass by.
-constexpr int64_t kDepth = 128;
-// Rows of a left block: kRows * K fp32 stay in L2.
+// Depth of one pass: a [depth][64] block of the right factor stays in L2 while all rows of the left block pass by, and
+// chains are rarely stored and loaded again.
+constexpr int64_t kDepth = 1024;
+// Rows of a left block, which also stays in L2.
 constexpr int64_t kRows = 192;
-// Below this many rows, packing or widening the right factor costs more than it saves.
+// Below this many rows, widening the right factor first costs more than it saves.
 constexpr int64_t kFewRows = 12;
-// Outputs per block of the weight gradient.
-constexpr int64_t kWeightRows = 96;
+// The backward products turn one factor before they use it, so they want more rows to use it for, and less depth.
+constexpr int64_t kInputRows = 384;
+constexpr int64_t kInputDepth = 512;
+constexpr int64_t kWeightRows = 192;
 constexpr int64_t kWeightDepth = 256;
-
-const GemmKernels& kernels() {
-#if defined(__x86_64__)
-  return select_for_isa(&gemm_kernels_avx512, &gemm_kernels_avx2, &gemm_kernels_portable);
-#else
-  return select_for_isa<GemmKernels>(nullptr, nullptr, &gemm_kernels_portable);
-#endif
-}
 
 // Scratch of one thread; the pieces of one task are carved out of it.
 float* thread_scratch(int64_t count) {
@@ -46,9 +41,17 @@ int64_t panels_per_task(int64_t num_panels, int64_t num_row_blocks, int num_thre
 
 }  // namespace
 
+const GemmKernels& gemm_kernels() {
+#if defined(__x86_64__)
+  return select_for_isa(&gemm_kernels_avx512, &gemm_kernels_avx2, &gemm_kernels_portable);
+#else
+  return select_for_isa<GemmKernels>(nullptr, nullptr, &gemm_kernels_portable);
+#endif
+}
+
 void linear_forward(ThreadPool& pool, float* out, int64_t ld_out, const float* x, int64_t ld_x, const PackedWeight& weight,
                     const float* bias, const float* residual, int64_t ld_residual, int64_t M) {
-  const GemmKernels& kernel = kernels();
+  const GemmKernels& kernel = gemm_kernels();
   const int64_t N = weight.rows(), K = weight.cols(), num_panels = weight.num_panels();
   if (M == 0) return;
   const bool bf16 = weight.dtype() == DType::kBFloat16;
@@ -60,26 +63,26 @@ void linear_forward(ThreadPool& pool, float* out, int64_t ld_out, const float* x
     const int64_t row_block = task / num_groups, first_panel = task % num_groups * group;
     // Blocks of nearly equal height.
     const int64_t m0 = M * row_block / num_row_blocks, rows = M * (row_block + 1) / num_row_blocks - m0;
-    float* scratch = thread_scratch((kRows + kDepth) * kPanel);
+    float* scratch = thread_scratch((kRows + std::min(K, kDepth)) * kPanel);
     float* widened = scratch + kRows * kPanel;
     for (int64_t p = first_panel; p < std::min(first_panel + group, num_panels); ++p) {
       const int64_t n0 = p * kPanel, cols = std::min(kPanel, N - n0);
       float* block_out = out + m0 * ld_out + n0;
-      // The chains need a place of their own where the output is narrower than a panel, or holds the residual.
-      const bool direct = cols == kPanel && residual != out;
+      // The chains need a place of their own where the output is narrower than a panel or holds the residual, and where
+      // they are loaded again: rows of the output may be far enough apart to evict each other.
+      const bool direct = cols == kPanel && residual != out && K <= kDepth;
       float* chain = direct ? block_out : scratch;
       const int64_t ld_chain = direct ? ld_out : kPanel;
-      const int64_t step = few ? K : kDepth;
-      for (int64_t k0 = 0; k0 < K; k0 += step) {
-        const int64_t depth = std::min(step, K - k0);
+      for (int64_t k0 = 0; k0 < K; k0 += kDepth) {
+        const int64_t depth = std::min(kDepth, K - k0);
         const float* a = x + m0 * ld_x + k0;
         if (!bf16) {
-          kernel.block(a, ld_x, weight.panel_fp32(p) + k0 * kPanel, kPanel, chain, ld_chain, rows, depth, k0 > 0);
+          kernel.block(a, ld_x, weight.panel_fp32(p) + k0 * kPanel, chain, ld_chain, rows, depth, k0 > 0);
         } else if (few) {
-          kernel.block_bf16(a, ld_x, weight.panel_bf16(p) + k0 * kPanel, kPanel, chain, ld_chain, rows, depth, k0 > 0);
+          kernel.block_bf16(a, ld_x, weight.panel_bf16(p) + k0 * kPanel, chain, ld_chain, rows, depth, k0 > 0);
         } else {
           kernel.widen(weight.panel_bf16(p) + k0 * kPanel, widened, depth * kPanel);
-          kernel.block(a, ld_x, widened, kPanel, chain, ld_chain, rows, depth, k0 > 0);
+          kernel.block(a, ld_x, widened, chain, ld_chain, rows, depth, k0 > 0);
         }
       }
       if (direct && bias == nullptr && residual == nullptr) continue;
@@ -93,45 +96,45 @@ void linear_forward(ThreadPool& pool, float* out, int64_t ld_out, const float* x
 
 void linear_backward_input(ThreadPool& pool, float* dx, int64_t ld_dx, const float* dout, int64_t ld_dout,
                            const PackedWeight& weight, int64_t M, bool accumulate) {
-  const GemmKernels& kernel = kernels();
+  const GemmKernels& kernel = gemm_kernels();
   const int64_t N = weight.rows(), K = weight.cols();
   if (M == 0) return;
   const bool bf16 = weight.dtype() == DType::kBFloat16;
-  const int64_t num_row_blocks = divide_up(M, kRows), num_strips = divide_up(K, kPanel);
+  const int64_t num_row_blocks = divide_up(M, kInputRows), num_strips = divide_up(K, kPanel);
   const int64_t group = panels_per_task(num_strips, num_row_blocks, pool.size());
   const int64_t num_groups = divide_up(num_strips, group);
   pool.parallel_for(num_row_blocks * num_groups, 1, [&](int64_t task, int64_t, int) {
     const int64_t row_block = task / num_groups, first_strip = task % num_groups * group;
     const int64_t m0 = M * row_block / num_row_blocks, rows = M * (row_block + 1) / num_row_blocks - m0;
-    float* scratch = thread_scratch((kRows + 2 * kPanel) * kPanel);
-    float* widened = scratch + kRows * kPanel;
+    float* narrow = thread_scratch((kInputRows + kPanel + kInputDepth) * kPanel);
+    float* widened = narrow + kInputRows * kPanel;
     float* turned = widened + kPanel * kPanel;
-    for (int64_t strip = first_strip; strip < std::min(first_strip + group, num_strips); ++strip) {
-      const int64_t k0 = strip * kPanel, cols = std::min(kPanel, K - k0);
-      float* block_out = dx + m0 * ld_dx + k0;
-      const bool direct = cols == kPanel;
-      float* chain = direct ? block_out : scratch;
-      const int64_t ld_chain = direct ? ld_dx : kPanel;
-      if (!direct) {
-        std::memset(turned, 0, sizeof(float) * kPanel * kPanel);
-        for (int64_t r = 0; accumulate && r < rows; ++r) {
-          std::memcpy(scratch + r * kPanel, block_out + r * ld_dx, sizeof(float) * static_cast<size_t>(cols));
+    for (int64_t n0 = 0; n0 < N; n0 += kInputDepth) {
+      const int64_t depth = std::min(kInputDepth, N - n0);
+      const bool load_chain = accumulate || n0 > 0;
+      const float* a = dout + m0 * ld_dout + n0;
+      for (int64_t strip = first_strip; strip < std::min(first_strip + group, num_strips); ++strip) {
+        const int64_t k0 = strip * kPanel, cols = std::min(kPanel, K - k0);
+        if (cols < kPanel) std::memset(turned, 0, sizeof(float) * kInputDepth * kPanel);
+        for (int64_t p = n0 / kPanel; p * kPanel < n0 + depth; ++p) {
+          const float* square = nullptr;  // [cols of K][64 of N]
+          if (bf16) {
+            kernel.widen(weight.panel_bf16(p) + k0 * kPanel, widened, cols * kPanel);
+            square = widened;
+          } else {
+            square = weight.panel_fp32(p) + k0 * kPanel;
+          }
+          kernel.transpose(square, kPanel, turned + (p * kPanel - n0) * kPanel, kPanel, cols, kPanel);
         }
-      }
-      for (int64_t p = 0; p < weight.num_panels(); ++p) {
-        const int64_t n0 = p * kPanel, depth = std::min(kPanel, N - n0);
-        const float* square;  // [cols of K][64 of N]
-        if (bf16) {
-          kernel.widen(weight.panel_bf16(p) + k0 * kPanel, widened, cols * kPanel);
-          square = widened;
-        } else {
-          square = weight.panel_fp32(p) + k0 * kPanel;
+        float* block_out = dx + m0 * ld_dx + k0;
+        if (cols == kPanel) {
+          kernel.block(a, ld_dout, turned, block_out, ld_dx, rows, depth, load_chain);
+          continue;
         }
-        kernel.transpose(square, kPanel, turned, kPanel, cols, kPanel);
-        kernel.block(dout + m0 * ld_dout + n0, ld_dout, turned, kPanel, chain, ld_chain, rows, depth, accumulate || p > 0);
-      }
-      for (int64_t r = 0; !direct && r < rows; ++r) {
-        std::memcpy(block_out + r * ld_dx, scratch + r * kPanel, sizeof(float) * static_cast<size_t>(cols));
+        const size_t row_bytes = sizeof(float) * static_cast<size_t>(cols);
+        for (int64_t r = 0; load_chain && r < rows; ++r) std::memcpy(narrow + r * kPanel, block_out + r * ld_dx, row_bytes);
+        kernel.block(a, ld_dout, turned, narrow, kPanel, rows, depth, load_chain);
+        for (int64_t r = 0; r < rows; ++r) std::memcpy(block_out + r * ld_dx, narrow + r * kPanel, row_bytes);
       }
     }
   });
@@ -139,7 +142,7 @@ void linear_backward_input(ThreadPool& pool, float* dx, int64_t ld_dx, const flo
 
 void linear_backward_weight(ThreadPool& pool, float* dweight, const float* dout, int64_t ld_dout, const float* x,
                             int64_t ld_x, int64_t M, int64_t N, int64_t K) {
-  const GemmKernels& kernel = kernels();
+  const GemmKernels& kernel = gemm_kernels();
   if (M == 0) return;
   const int64_t num_row_blocks = divide_up(N, kWeightRows), num_strips = divide_up(K, kPanel);
   const int64_t group = panels_per_task(num_strips, num_row_blocks, pool.size());
@@ -162,11 +165,11 @@ void linear_backward_weight(ThreadPool& pool, float* dweight, const float* dout,
         }
         float* block_out = dweight + n0 * K + k0;
         if (cols == kPanel) {
-          kernel.block(turned, kWeightDepth, strip_copy, kPanel, block_out, K, rows, depth, true);
+          kernel.block(turned, kWeightDepth, strip_copy, block_out, K, rows, depth, true);
           continue;
         }
         for (int64_t r = 0; r < rows; ++r) std::memcpy(narrow + r * kPanel, block_out + r * K, row_bytes);
-        kernel.block(turned, kWeightDepth, strip_copy, kPanel, narrow, kPanel, rows, depth, true);
+        kernel.block(turned, kWeightDepth, strip_copy, narrow, kPanel, rows, depth, true);
         for (int64_t r = 0; r < rows; ++r) std::memcpy(block_out + r * K, narrow + r * kPanel, row_bytes);
       }
     }

@@ -21,13 +21,15 @@ WS_INLINE F16 load_weight(const float* p) { return load(p); }
 WS_INLINE F16 load_weight(const uint16_t* p) { return load_bf16(p); }
 
 template <int R, typename B>
-void tile(const float* a, int64_t lda, const B* b, int64_t ldb, float* c, int64_t ldc, int64_t depth, bool load_c) {
+void tile(const float* a, int64_t lda, const B* b, float* c, int64_t ldc, int64_t depth, bool load_c) {
   F16 acc[R][kTileVectors];
 #pragma GCC unroll 8
   for (int r = 0; r < R; ++r) {
 #pragma GCC unroll 4
     for (int v = 0; v < kTileVectors; ++v) acc[r][v] = load_c ? load(c + r * ldc + v * kLanes) : splat(0.0f);
   }
+  // Unrolled because the loop's own additions compete with the fmas for the same two ports.
+#pragma GCC unroll 4
   for (int64_t k = 0; k < depth; ++k) {
     F16 column[kTileVectors];
 #pragma GCC unroll 4
@@ -38,7 +40,7 @@ void tile(const float* a, int64_t lda, const B* b, int64_t ldb, float* c, int64_
 #pragma GCC unroll 4
       for (int v = 0; v < kTileVectors; ++v) acc[r][v] = fma(value, column[v], acc[r][v]);
     }
-    b += ldb;
+    b += kPanel;
   }
 #pragma GCC unroll 8
   for (int r = 0; r < R; ++r) {
@@ -48,27 +50,27 @@ void tile(const float* a, int64_t lda, const B* b, int64_t ldb, float* c, int64_
 }
 
 template <typename B>
-void block_of(const float* a, int64_t lda, const B* b, int64_t ldb, float* c, int64_t ldc, int64_t rows, int64_t depth,
+void block_of(const float* a, int64_t lda, const B* b, float* c, int64_t ldc, int64_t rows, int64_t depth,
               bool load_c) {
-  using Tile = void (*)(const float*, int64_t, const B*, int64_t, float*, int64_t, int64_t, bool);
+  using Tile = void (*)(const float*, int64_t, const B*, float*, int64_t, int64_t, bool);
   static constexpr Tile kTiles[] = {tile<1, B>, tile<2, B>, tile<3, B>, tile<4, B>, tile<5, B>, tile<6, B>};
   // Tiles of nearly equal height: a last tile of one row would wait for its own additions.
   const int64_t num_tiles = (rows + kTileRows - 1) / kTileRows;
   for (int64_t t = 0; t < num_tiles; ++t) {
     const int64_t begin = rows * t / num_tiles, height = rows * (t + 1) / num_tiles - begin;
     for (int v = 0; v < kPanelVectors; v += kTileVectors) {
-      kTiles[height - 1](a + begin * lda, lda, b + v * kLanes, ldb, c + begin * ldc + v * kLanes, ldc, depth, load_c);
+      kTiles[height - 1](a + begin * lda, lda, b + v * kLanes, c + begin * ldc + v * kLanes, ldc, depth, load_c);
     }
   }
 }
 
-void block(const float* a, int64_t lda, const float* b, int64_t ldb, float* c, int64_t ldc, int64_t rows, int64_t depth,
+void block(const float* a, int64_t lda, const float* b, float* c, int64_t ldc, int64_t rows, int64_t depth,
            bool load_c) {
-  block_of(a, lda, b, ldb, c, ldc, rows, depth, load_c);
+  block_of(a, lda, b, c, ldc, rows, depth, load_c);
 }
-void block_bf16(const float* a, int64_t lda, const uint16_t* b, int64_t ldb, float* c, int64_t ldc, int64_t rows,
+void block_bf16(const float* a, int64_t lda, const uint16_t* b, float* c, int64_t ldc, int64_t rows,
                 int64_t depth, bool load_c) {
-  block_of(a, lda, b, ldb, c, ldc, rows, depth, load_c);
+  block_of(a, lda, b, c, ldc, rows, depth, load_c);
 }
 
 void widen(const uint16_t* in, float* out, int64_t count) {
