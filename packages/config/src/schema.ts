@@ -68,7 +68,15 @@ const embeddedDataSchema = z.strictObject({
 
 const fileDataSchema = z.strictObject({
   source: z.literal("files").describe("Files in the published formats."),
-  corpus: folder.describe("JSONL pages {url, title, contents}, or an index file built from them."),
+  corpus: folder
+    .nullable()
+    .default(null)
+    .describe("JSONL pages {url, title, contents}, or an index file built from them; null = searchServer has them."),
+  searchServer: z
+    .url({ protocol: /^https?$/, error: "must be an http or https URL such as http://127.0.0.1:8000" })
+    .nullable()
+    .default(null)
+    .describe("Address of a retrieval server with the published interface, instead of a corpus."),
   trainTasks: folder.describe("JSONL training questions."),
   heldOutTasks: folder.nullable().default(null).describe("JSONL held-out questions; null = no evaluation."),
 });
@@ -151,6 +159,9 @@ export const runConfigSchema = z
       if (maxRegions > Math.min(numTrainRegions, numHeldOutRegions)) {
         fail(["data", "maxRegions"], "must not pass numTrainRegions or numHeldOutRegions");
       }
+    }
+    if (config.data.source === "files" && (config.data.corpus === null) === (config.data.searchServer === null)) {
+      fail(["data", "corpus"], "give either corpus or searchServer");
     }
     if (config.expert.wide + config.expert.twoRounds > 1) fail(["expert", "twoRounds"], "wide + twoRounds passes 1");
     const created = config.model.create;

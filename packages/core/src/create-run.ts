@@ -56,7 +56,7 @@ export async function createRun(options: CreateRunOptions): Promise<ConfiguredRu
       { op: "createRun", details: { directory } },
     );
   }
-  const data = await openRunData(config.data);
+  const data = await openRunData(config.data, config.tools);
   return new ConfiguredRun(options, data);
 }
 

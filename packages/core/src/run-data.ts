@@ -2,7 +2,7 @@
 import type { RunConfig } from "@wideseek/config";
 import { generateQuestions, generateWorld, readTasks, type World } from "@wideseek/data";
 import { type SearchBackend, type Task, WideSeekError } from "@wideseek/spec";
-import { CorpusIndex } from "@wideseek/tools";
+import { CorpusIndex, HttpSearchBackend } from "@wideseek/tools";
 import { openCorpus } from "./corpus-tools.ts";
 
 export type DataConfig = RunConfig["data"];
@@ -16,14 +16,23 @@ export interface RunData extends AsyncDisposable {
 }
 
 /** @throws WS_IO, WS_INVALID_ARGUMENT with file and line */
-export async function openRunData(config: DataConfig): Promise<RunData> {
+export async function openRunData(config: DataConfig, tools: RunConfig["tools"]): Promise<RunData> {
   if (config.source === "embedded") {
     const { world, trainTasks, heldOutTasks } = embeddedData(config);
     return data(await CorpusIndex.fromPages(world.pages, "embedded world"), trainTasks, heldOutTasks);
   }
   const trainTasks = await readAll(config.trainTasks);
   const heldOutTasks = config.heldOutTasks === null ? [] : await readAll(config.heldOutTasks);
-  return data(await openCorpus(config.corpus), trainTasks, heldOutTasks);
+  return data(await openPages(config, tools), trainTasks, heldOutTasks);
+}
+
+async function openPages(
+  { corpus, searchServer }: Extract<DataConfig, { source: "files" }>,
+  { timeoutSeconds }: RunConfig["tools"],
+): Promise<SearchBackend> {
+  if (corpus !== null) return await openCorpus(corpus);
+  if (searchServer !== null) return await HttpSearchBackend.open({ baseUrl: searchServer, timeoutSeconds });
+  throw new WideSeekError("WS_INVALID_ARGUMENT", "data: give either corpus or searchServer", { op: "openRunData" });
 }
 
 /** The embedded encyclopaedia and its questions; the same config gives the same. */
@@ -42,7 +51,7 @@ export function embeddedData(config: EmbeddedDataConfig): { world: World; trainT
   }
 }
 
-function data(backend: CorpusIndex, trainTasks: readonly Task[], heldOutTasks: readonly Task[]): RunData {
+function data(backend: SearchBackend, trainTasks: readonly Task[], heldOutTasks: readonly Task[]): RunData {
   return { backend, trainTasks, heldOutTasks, [Symbol.asyncDispose]: () => backend[Symbol.asyncDispose]() };
 }
 

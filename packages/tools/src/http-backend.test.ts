@@ -118,11 +118,11 @@ describe("the interface of the published server", () => {
     expect(server.numConnections).toBe(2);
   });
 
-  test("ready resolves when the server answers and rejects when it does not", async () => {
-    const server = await serve(json({ result: [null] }), status(404));
-    const { backend } = connect({ baseUrl: server.baseUrl });
-    await backend.ready();
-    expect((await rejection(backend.ready())).code).toBe("WS_IO");
+  test("open resolves when the server answers and rejects when it does not", async () => {
+    const server = await serve(json({ result: [null] }), onePage, status(404));
+    await using backend = await HttpSearchBackend.open({ baseUrl: server.baseUrl });
+    expect(await backend.search("a", 1)).toEqual([page]);
+    expect((await rejection(HttpSearchBackend.open({ baseUrl: server.baseUrl }))).code).toBe("WS_IO");
   });
 
   test("agents read what went wrong instead of seeing an exception", async () => {

@@ -69,7 +69,7 @@ export class HttpSearchBackend implements SearchBackend {
   readonly #inFlight = new Set<AbortController>();
   #closed: Promise<void> | undefined;
 
-  /** Connects at the first lookup. @throws WS_INVALID_ARGUMENT naming the option */
+  /** Connects at the first lookup; `open` tries the server too. @throws WS_INVALID_ARGUMENT naming the option */
   constructor(options: HttpSearchOptions, timing: RetryTiming = realTiming) {
     const parsed = optionsSchema.safeParse(options);
     if (!parsed.success) throw invalidInput("search server", parsed.error);
@@ -81,6 +81,18 @@ export class HttpSearchBackend implements SearchBackend {
     this.#agent = new Agent({ connections: maxConnections, maxResponseSize: maxResponseBytes, ...timeouts });
   }
 
+  /** Rejects unless a retrieval server answers: a wrong address is the caller's to mend, not the model's to read. */
+  static async open(options: HttpSearchOptions, timing?: RetryTiming): Promise<HttpSearchBackend> {
+    const backend = new HttpSearchBackend(options, timing);
+    try {
+      await backend.access("about:blank");
+      return backend;
+    } catch (error) {
+      await backend.close();
+      throw error;
+    }
+  }
+
   async search(query: string, count: number, signal?: AbortSignal): Promise<SearchHit[]> {
     const body = { queries: [query], topk: count, return_scores: false };
     const { result } = await this.#lookUp("retrieve", body, retrieveSchema, signal);
@@ -90,11 +102,6 @@ export class HttpSearchBackend implements SearchBackend {
   async access(url: string, signal?: AbortSignal): Promise<string | null> {
     const { result } = await this.#lookUp("access", { urls: [url] }, accessSchema, signal);
     return result[0]?.contents ?? null;
-  }
-
-  /** Rejects unless a server with this interface answers: a wrong address is the caller's to mend, not the model's. */
-  async ready(signal?: AbortSignal): Promise<void> {
-    await this.access("about:blank", signal);
   }
 
   /** Rejects the lookups in flight with WS_CLOSED. Idempotent. */
