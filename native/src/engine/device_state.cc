@@ -1,4 +1,6 @@
 // The operations of the engine thread on backend, model, generator and trainer.
+#include <algorithm>
+#include <numeric>
 #include <string>
 
 #include "base/error.h"
@@ -7,7 +9,9 @@
 namespace wideseek {
 
 DeviceState::DeviceState(const EngineOptions& options)
-    : trainer_options_(options.trainer), backend_(create_backend(options.device, options.num_threads)) {
+    : generator_options_(options.generator),
+      trainer_options_(options.trainer),
+      backend_(create_backend(options.device, options.num_threads)) {
   model_ = std::make_unique<Model>(*backend_, options.config, options.weight_dtype);
   plan_.weights = backend_->memory_info().allocated_bytes;
   generator_ = std::make_unique<Generator>(*backend_, *model_, options.generator);
@@ -46,6 +50,28 @@ const Parameter& DeviceState::parameter(int64_t index, const char* op) const {
   WS_CHECK(index >= 0 && index < count, kInvalidArgument, op,
            "parameter index " + std::to_string(index) + ", but the model has " + std::to_string(count));
   return model_->parameters()[index];
+}
+
+std::vector<float> DeviceState::logits(const std::vector<int32_t>& token_ids) {
+  const int64_t num_tokens = static_cast<int64_t>(token_ids.size());
+  WS_CHECK(num_tokens >= 1 && num_tokens <= generator_options_.max_context_tokens, kInvalidArgument, "logits",
+           std::to_string(num_tokens) + " tokens, must be from 1 to maxContextTokens " +
+               std::to_string(generator_options_.max_context_tokens));
+  const int64_t vocab_size = model_->config().vocab_size;
+  const int64_t num_blocks = (num_tokens + KvCache::kBlockTokens - 1) / KvCache::kBlockTokens;
+  KvCache cache(*backend_, model_->config(), num_blocks);
+  std::vector<int32_t> block_table(static_cast<size_t>(num_blocks));
+  std::iota(block_table.begin(), block_table.end(), 0);
+  std::vector<float> logits(static_cast<size_t>(num_tokens * vocab_size));
+  for (int64_t first = 0; first < num_tokens; first += generator_options_.max_batch_tokens) {
+    const int64_t num_rows = std::min(generator_options_.max_batch_tokens, num_tokens - first);
+    std::vector<int32_t> rows(static_cast<size_t>(num_rows));
+    std::iota(rows.begin(), rows.end(), 0);
+    const SequenceSlice slice{0, num_rows, first, block_table.data()};
+    model_->forward({token_ids.data() + first, num_rows, &slice, 1, rows.data(), num_rows}, cache,
+                    logits.data() + first * vocab_size);
+  }
+  return logits;
 }
 
 void DeviceState::write_parameter(int64_t index, const void* data, DType dtype) {

@@ -62,6 +62,8 @@ class DeviceState {
   // Created on first use.
   Trainer& trainer();
 
+  // Logits [T, vocab_size] of every position of one sequence, computed apart from the KV cache of generation.
+  std::vector<float> logits(const std::vector<int32_t>& token_ids);
   void write_parameter(int64_t index, const void* data, DType dtype);
   void initialize(uint64_t seed, double std);
   void set_version(uint64_t version);
@@ -76,6 +78,7 @@ class DeviceState {
  private:
   void weights_changed();
 
+  GeneratorOptions generator_options_;
   TrainerOptions trainer_options_;
   MemoryPlan plan_;
   std::unique_ptr<Backend> backend_;

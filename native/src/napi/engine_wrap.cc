@@ -28,6 +28,7 @@ Napi::Function EngineWrap::define(Napi::Env env) {
                          InstanceMethod<&EngineWrap::info>("info"),
                          InstanceMethod<&EngineWrap::generate>("generate"),
                          InstanceMethod<&EngineWrap::cancel>("cancel"),
+                         InstanceMethod<&EngineWrap::logits>("logits"),
                          InstanceMethod<&EngineWrap::logprobs>("logprobs"),
                          InstanceMethod<&EngineWrap::forward_backward>("forwardBackward"),
                          InstanceMethod<&EngineWrap::optimizer_step>("optimizerStep"),
@@ -199,6 +200,17 @@ Napi::Value EngineWrap::cancel(const Napi::CallbackInfo& info) {
   return guard(info.Env(), [&]() -> Napi::Value {
     engine_->cancel(static_cast<uint64_t>(to_integer(info[0], "cancel", "key", 1, kMaxSafeInteger)));
     return info.Env().Undefined();
+  });
+}
+
+// logits(tokenIds: Int32Array) -> Float32Array [T * vocabSize]
+Napi::Value EngineWrap::logits(const Napi::CallbackInfo& info) {
+  return guard(info.Env(), [&] {
+    using Floats = std::vector<float>;
+    return submit<Floats>(
+        info.Env(),
+        [token_ids = to_int32s(info[0], "logits", "tokenIds")](DeviceState& state) { return state.logits(token_ids); },
+        [](Napi::Env env, const Floats& values) { return to_float32_array(env, values); });
   });
 }
 

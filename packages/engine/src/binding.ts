@@ -111,6 +111,8 @@ export interface NativeEngine {
   ): { key: number; completion: Promise<NativeCompletion> };
   /** The request of `key` rejects with WS_CLOSED unless it has ended. */
   cancel(key: number): void;
+  /** Of every position, float32 [T * vocabSize]. */
+  logits(tokenIds: Int32Array): Promise<Float32Array>;
   logprobs(batch: Pick<PackedBatch, "tokenIds" | "cuSeqlens">, temperature: number): Promise<TokenLogprobs>;
   forwardBackward(batch: PackedBatch, loss: LossSettings): Promise<LossStats>;
   optimizerStep(settings: OptimizerSettings): Promise<OptimizerStepResult>;

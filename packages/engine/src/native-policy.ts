@@ -28,6 +28,7 @@ import {
 import {
   checkGenerateRequest,
   checkOptimizerSettings,
+  checkPrompt,
   checkTemperature,
   checkTokenBatch,
   checkTrainingBatch,
@@ -144,6 +145,12 @@ export class NativePolicy implements Trainer {
         signal?.removeEventListener("abort", cancel);
       }
     });
+  }
+
+  /** Logits of every position of one sequence, float32 [T * vocabSize]. @throws WS_INVALID_ARGUMENT */
+  async logits(tokenIds: Int32Array): Promise<Float32Array> {
+    checkPrompt("logits", "tokenIds", tokenIds, this.#parts.limits);
+    return await fromNative(() => this.#parts.engine.logits(tokenIds));
   }
 
   async logprobs(batch: Pick<PackedBatch, "tokenIds" | "cuSeqlens">, temperature: number): Promise<TokenLogprobs> {

@@ -29,12 +29,22 @@ function checkIds(check: Check, name: string, ids: unknown, vocabSize: number): 
 }
 
 /** @throws WS_INVALID_ARGUMENT */
+export function checkPrompt(op: string, name: string, ids: Int32Array, limits: PolicyLimits): void {
+  const check: Check = checker(op);
+  checkIds(check, name, ids, limits.vocabSize);
+  check(ids.length > 0, () => `${name} is empty`);
+  check(
+    ids.length <= limits.maxContextTokens,
+    () => `${name} has ${ids.length} tokens, maxContextTokens is ${limits.maxContextTokens}`,
+  );
+}
+
+/** @throws WS_INVALID_ARGUMENT */
 export function checkGenerateRequest(request: GenerateRequest, limits: PolicyLimits): void {
   const check: Check = checker("generate");
   check(typeof request === "object" && request !== null, () => `request must be an object, got ${show(request)}`);
   const { promptIds, maxNewTokens, seed, sampling, stopTokenIds, signal, onToken } = request;
-  checkIds(check, "promptIds", promptIds, limits.vocabSize);
-  check(promptIds.length > 0, () => "promptIds is empty");
+  checkPrompt("generate", "promptIds", promptIds, limits);
   check(
     Number.isSafeInteger(maxNewTokens) && maxNewTokens >= 1,
     () => `maxNewTokens must be an integer of at least 1, got ${show(maxNewTokens)}`,
