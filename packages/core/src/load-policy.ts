@@ -5,6 +5,9 @@ import { ChatPolicy } from "./chat-policy.ts";
 
 export type LoadPolicyOptions = LoadOptions;
 
+/** Largest packed batch; its memory is taken at the first training operation. */
+const DEFAULT_TRAIN_TOKENS = 16_384;
+
 /**
  * Loads weights, tokenizer and chat template of a Hugging Face folder.
  * @throws WS_IO, WS_CORRUPT_FILE, WS_UNSUPPORTED, WS_OUT_OF_MEMORY
@@ -12,5 +15,5 @@ export type LoadPolicyOptions = LoadOptions;
 export async function loadPolicy(options: LoadPolicyOptions): Promise<ChatPolicy> {
   // The tokenizer first: its mistakes are found before memory for weights is taken.
   const chat = await ChatTokenizer.load(options.modelDir);
-  return new ChatPolicy(await NativePolicy.load(options), chat);
+  return new ChatPolicy(await NativePolicy.load({ maxTrainTokens: DEFAULT_TRAIN_TOKENS, ...options }), chat);
 }

@@ -1,0 +1,99 @@
+// SIGKILL at random moments, then resume: the run must end with the very same rows, traces and weights.
+import { spawn } from "node:child_process";
+import { createHash } from "node:crypto";
+import { existsSync } from "node:fs";
+import { readFile } from "node:fs/promises";
+import path from "node:path";
+import { afterAll, beforeAll, describe, expect, it } from "vitest";
+import { readRows } from "../../packages/train/src/index.ts";
+import { makeWorkspace, root, tinyConfig, type Workspace } from "../e2e/workspace.ts";
+
+let workspace: Workspace;
+beforeAll(async () => {
+  workspace = await makeWorkspace();
+});
+afterAll(() => workspace[Symbol.asyncDispose]());
+
+/** Runs a program from source; `killAfter` milliseconds later it gets SIGKILL. Returns whether it ended by itself. */
+async function runProgram(program: string, args: readonly string[], killAfter?: number): Promise<boolean> {
+  const tsx = path.join(root, "node_modules/tsx/dist/esm/index.mjs");
+  const child = spawn(
+    process.execPath,
+    ["--conditions=@wideseek/source", "--import", tsx, path.join(root, program), ...args],
+    { cwd: workspace.directory, stdio: ["ignore", "ignore", "pipe"] },
+  );
+  let errors = "";
+  child.stderr.on("data", (data: Buffer) => {
+    errors += data.toString();
+  });
+  const timer = killAfter === undefined ? undefined : setTimeout(() => child.kill("SIGKILL"), killAfter);
+  const [code, signal] = await new Promise<[number | null, NodeJS.Signals | null]>((resolve) => {
+    child.once("exit", (...result) => resolve(result));
+  });
+  clearTimeout(timer);
+  if (signal === "SIGKILL") return false;
+  if (code !== 0) throw new Error(`${program} ended with ${code}: ${errors}`);
+  return true;
+}
+
+/** Everything a run leaves behind that must not depend on when it was killed. */
+async function results(directory: string, weights: string): Promise<unknown> {
+  const timeless = (value: unknown): unknown =>
+    JSON.parse(JSON.stringify(value, (key, item) => (/time|seconds|per_second/.test(key) ? undefined : item)));
+  const [metrics, evaluations, episodes] = await Promise.all(
+    ["metrics.jsonl", "evaluations.jsonl", "episodes.jsonl"].map((name) => readRows(path.join(directory, name))),
+  );
+  const hash = createHash("sha256")
+    .update(await readFile(path.join(directory, weights)))
+    .digest("hex");
+  return timeless({ metrics, evaluations, episodes, hash });
+}
+
+/** Kills up to five times within `milliseconds` of each start, then lets it finish. Returns when it was killed. */
+async function killAndResume(run: (killAfter?: number) => Promise<boolean>, milliseconds: number): Promise<string> {
+  const delays: number[] = [];
+  for (let kill = 0; kill < 5; kill++) {
+    const killAfter = Math.floor(Math.random() * milliseconds);
+    delays.push(killAfter);
+    if (await run(killAfter)) break;
+  }
+  await run();
+  return `killed after ${delays.join(", ")} ms`;
+}
+
+describe("a killed run", () => {
+  it("of GRPO ends as if it had not been killed", async () => {
+    const train = (name: string) => (killAfter?: number) =>
+      runProgram(
+        "test/fault/train-process.ts",
+        [workspace.model, path.join(workspace.directory, name), "24"],
+        killAfter,
+      );
+    const start = performance.now();
+    await train("whole")();
+    const milliseconds = performance.now() - start;
+    const weights = "checkpoints/step-00000024/policy/model.safetensors";
+    const expected = await results(path.join(workspace.directory, "whole"), weights);
+    const kills = await killAndResume(train("killed"), milliseconds);
+    expect(await results(path.join(workspace.directory, "killed"), weights), kills).toEqual(expected);
+  });
+
+  it("of the cold start command ends as if it had not been killed", async () => {
+    const cli = "packages/cli/src/main.ts";
+    const settings = ["--config", tinyConfig, "--set", "coldStart.steps=30", "--set", "coldStart.heldOutEvery=7"];
+    const coldStart = (name: string) => async (killAfter?: number) => {
+      const directory = path.join(workspace.directory, name);
+      // Killed before it had written its config, a run has nothing to continue and begins again.
+      const isRun = existsSync(path.join(directory, "config.yaml"));
+      const args = isRun ? ["--resume", directory] : ["--run-dir", directory, ...settings];
+      return await runProgram(cli, ["cold-start", ...args], killAfter);
+    };
+    const start = performance.now();
+    await coldStart("whole-cold")();
+    const milliseconds = performance.now() - start;
+    const weights = "model/model.safetensors";
+    const expected = await results(path.join(workspace.directory, "whole-cold"), weights);
+    const kills = await killAndResume(coldStart("killed-cold"), milliseconds);
+    expect(await results(path.join(workspace.directory, "killed-cold"), weights), kills).toEqual(expected);
+  });
+});
