@@ -3,6 +3,7 @@ import { existsSync, mkdirSync, renameSync, rmSync } from "node:fs";
 import { dirname } from "node:path";
 import { DatabaseSync, type StatementSync } from "node:sqlite";
 import { errorMessage, type SearchBackend, type SearchHit, WideSeekError } from "@wideseek/spec";
+import { LRUCache } from "lru-cache";
 import { indexedText, matchExpression } from "./match-expression.ts";
 import { readPages } from "./pages.ts";
 
@@ -11,6 +12,8 @@ const applicationId = 0x57536978;
 const formatVersion = 1;
 // A page whose title has the words of the query is nearly always the page that is meant.
 const titleWeight = 5;
+// The samples of a question ask the same queries; the pages never change, so an answer never gets old.
+const maxCachedQueries = 10_000;
 
 const schema = `
   PRAGMA application_id = ${applicationId};
@@ -29,6 +32,7 @@ export class CorpusIndex implements SearchBackend {
   readonly #database: DatabaseSync;
   readonly #search: StatementSync;
   readonly #access: StatementSync;
+  readonly #cachedHits: LRUCache<string, SearchHit[]> = new LRUCache({ max: maxCachedQueries });
 
   private constructor(database: DatabaseSync) {
     this.#database = database;
@@ -94,7 +98,12 @@ export class CorpusIndex implements SearchBackend {
     signal?.throwIfAborted();
     const expression = matchExpression(query);
     if (expression === null) return [];
-    return this.#run("search", () => this.#search.all(expression, count)) as unknown as SearchHit[];
+    return this.#run("search", () => {
+      const key = `${count} ${expression}`;
+      const hits = this.#cachedHits.get(key) ?? (this.#search.all(expression, count) as unknown as SearchHit[]);
+      this.#cachedHits.set(key, hits);
+      return [...hits];
+    });
   }
 
   /** A URL on several lines of the corpus is one page in several passages. */
