@@ -20,4 +20,5 @@ export interface BenchmarkContext {
   llamaCpp: LlamaCppPeer | null;
 }
 
-export type Benchmark = (context: BenchmarkContext) => Promise<Measurement[]>;
+/** Gives every measurement as soon as it is there, so that an interrupted run keeps what it had. */
+export type Benchmark = (context: BenchmarkContext) => AsyncIterable<Measurement>;

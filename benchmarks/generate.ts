@@ -50,9 +50,12 @@ function freshPrompts(tokens: RandomTokens, batch: number, length: number): Int3
   return Array.from({ length: batch }, () => tokens.take(length));
 }
 
-async function measurePrefill(context: BenchmarkContext, policy: Policy, tokens: RandomTokens): Promise<Measurement[]> {
+async function* measurePrefill(
+  context: BenchmarkContext,
+  policy: Policy,
+  tokens: RandomTokens,
+): AsyncGenerator<Measurement> {
   const { llamaCpp, rounds, shape } = context;
-  const found: Measurement[] = [];
   for (const length of context.smoke ? [32] : [512, 2048]) {
     const { ours, peer } = await alternate(
       {
@@ -62,19 +65,18 @@ async function measurePrefill(context: BenchmarkContext, policy: Policy, tokens:
       rounds,
     );
     const params = { shape: shape.name, dtype: "fp32", promptTokens: length };
-    found.push({ name: `cpu.prefill${length}`, unit: "token/s", values: ours, params });
+    yield { name: `cpu.prefill${length}`, unit: "token/s", values: ours, params };
     if (llamaCpp) {
       const absolute = { oursTokensPerSecond: median(ours), peerTokensPerSecond: median(peer), peer: llamaCpp.name };
       const values = ratios(ours, peer);
-      found.push({
+      yield {
         name: `cpu.prefill${length}.vs_llamacpp`,
         unit: "ratio",
         values,
         params: { ...params, ...absolute },
-      });
+      };
     }
   }
-  return found;
 }
 
 /** Share of equal greedy tokens: both run the same weights, so this says whether the comparison is of equal work. */
@@ -137,14 +139,14 @@ async function againstLlamaCpp(
   };
 }
 
-export const generateBenchmark: Benchmark = async (context) => {
+export const generateBenchmark: Benchmark = async function* (context) {
   const { shape, model, rounds, threads, smoke } = context;
   const batches = smoke ? [1, 4] : [1, 8, 32, 128];
   const sizes = smoke ? { prompt: 16, new: 8 } : decodeShape;
   const kvCacheTokens = Math.max(4096, Math.max(...batches) * (sizes.prompt + sizes.new + 64));
   await using policy = await model.open({ threads, kvCacheTokens, maxTrainTokens: 64 });
   const tokens = new RandomTokens(shape.vocabSize);
-  const found = await measurePrefill(context, policy, tokens);
+  yield* measurePrefill(context, policy, tokens);
 
   for (const batch of batches) {
     const prompts = (): Int32Array[] => freshPrompts(tokens, batch, sizes.prompt);
@@ -154,7 +156,7 @@ export const generateBenchmark: Benchmark = async (context) => {
     const peerRuns = peers.map((peer) => [peer.name, async () => (await peer.decode(batch)).tokensPerSecond] as const);
     const results = await alternate<string, number>({ ours, ...Object.fromEntries(peerRuns) }, rounds);
     const values = results.ours ?? [];
-    found.push({ name: `cpu.decode${batch}`, unit: "token/s", values, params });
+    yield { name: `cpu.decode${batch}`, unit: "token/s", values, params };
 
     const best = peers
       .map((peer) => ({ peer, rates: results[peer.name] ?? [] }))
@@ -167,17 +169,16 @@ export const generateBenchmark: Benchmark = async (context) => {
         peer: best.peer.name,
       };
       const name = `cpu.decode${batch}.vs_${against}`;
-      found.push({ name, unit: "ratio", values: ratios(values, best.rates), params: { ...params, ...absolute } });
+      yield { name, unit: "ratio", values: ratios(values, best.rates), params: { ...params, ...absolute } };
     }
     if (context.llamaCpp && batch <= 32) {
       const run = (batchPrompts: readonly Int32Array[]): Promise<Decoded> => decode(policy, batchPrompts, sizes.new);
       const comparison = await againstLlamaCpp(context, context.llamaCpp, run, prompts, sizes.new);
-      found.push({
+      yield {
         name: `cpu.decode${batch}.vs_llamacpp`,
         ...comparison,
         params: { ...params, ...comparison.params },
-      });
+      };
     }
   }
-  return found;
 };

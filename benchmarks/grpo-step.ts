@@ -99,7 +99,7 @@ async function grpoStep(
   return { seconds: ((marks.at(-1) ?? 0) - (marks[0] ?? 0)) / 1000, phases };
 }
 
-export const grpoStepBenchmark: Benchmark = async ({ shape, model, threads, rounds, smoke, torch }) => {
+export const grpoStepBenchmark: Benchmark = async function* ({ shape, model, threads, rounds, smoke, torch }) {
   const sizes: GrpoSizes = smoke ? { prompts: 2, group: 2, prompt: 8, new: 8 } : grpoShape;
   const numEpisodes = sizes.prompts * sizes.group;
   const maxTrainTokens = numEpisodes * (sizes.prompt + sizes.new);
@@ -143,5 +143,5 @@ export const grpoStepBenchmark: Benchmark = async ({ shape, model, threads, roun
       },
     });
   }
-  return measured;
+  yield* measured;
 };

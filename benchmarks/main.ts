@@ -9,7 +9,7 @@ import { grpoStepBenchmark } from "./grpo-step.ts";
 import { onPolicyBenchmark } from "./onpolicy.ts";
 import { openLlamaCppPeer } from "./peers/llamacpp.ts";
 import { openTorchPeers } from "./peers/torch.ts";
-import { appendRecords, type BenchmarkRecord, repositoryRoot, runFacts, toRecord } from "./record.ts";
+import { appendRecord, type BenchmarkRecord, repositoryRoot, runFacts, toRecord } from "./record.ts";
 import { scorerBenchmark } from "./scorer.ts";
 import { toolsBenchmark } from "./tools.ts";
 import { trainStepBenchmark } from "./train-step.ts";
@@ -72,11 +72,9 @@ function parseCommandLine() {
   }
 }
 
-function printRecords(records: readonly BenchmarkRecord[]): void {
-  for (const { name, value, unit, min, max, n } of records) {
-    const show = (x: number): string => String(Number(x.toPrecision(4)));
-    console.log(`${name.padEnd(36)} ${show(value).padStart(10)} ${unit.padEnd(10)} ${show(min)}–${show(max)} n=${n}`);
-  }
+function printRecord({ name, value, unit, min, max, n }: BenchmarkRecord): void {
+  const show = (x: number): string => String(Number(x.toPrecision(4)));
+  console.log(`${name.padEnd(36)} ${show(value).padStart(10)} ${unit.padEnd(10)} ${show(min)}–${show(max)} n=${n}`);
 }
 
 const { args, values, positionals } = parseCommandLine();
@@ -118,8 +116,9 @@ const context: BenchmarkContext = {
 };
 
 for (const name of positionals.length > 0 ? positionals : Object.keys(benchmarks)) {
-  const measurements = await (benchmarks[name] as Benchmark)(context);
-  const records = measurements.map((measurement) => toRecord(measurement, facts, new Date()));
-  printRecords(records);
-  if (out !== undefined) appendRecords(out, name, records);
+  for await (const measurement of (benchmarks[name] as Benchmark)(context)) {
+    const record = toRecord(measurement, facts, new Date());
+    printRecord(record);
+    if (out !== undefined) appendRecord(out, name, record);
+  }
 }

@@ -4,7 +4,7 @@ import type { Benchmark } from "./context.ts";
 
 const sampling = { temperature: 1, topP: 1, topK: 0, minP: 0 };
 
-export const onPolicyBenchmark: Benchmark = async ({ shape, model, threads, smoke }) => {
+export const onPolicyBenchmark: Benchmark = async function* ({ shape, model, threads, smoke }) {
   const numAgents = smoke ? 4 : 64;
   const maxNewTokens = smoke ? 8 : 64;
   await using policy = await model.open({ threads, kvCacheTokens: numAgents * 512, maxTrainTokens: numAgents * 512 });
@@ -36,8 +36,6 @@ export const onPolicyBenchmark: Benchmark = async ({ shape, model, threads, smok
     }
   }
   const params = { shape: shape.name, dtype: "fp32", agents: numAgents, newTokens: maxNewTokens };
-  return [
-    { name: "onpolicy.cpu.max_abs_diff", unit: "nats", values: [largest], params },
-    { name: "onpolicy.cpu.tokens", unit: "1", values: [numCompared], params },
-  ];
+  yield { name: "onpolicy.cpu.max_abs_diff", unit: "nats", values: [largest], params };
+  yield { name: "onpolicy.cpu.tokens", unit: "1", values: [numCompared], params };
 };

@@ -73,9 +73,7 @@ export function toRecord(measurement: Measurement, facts: RunFacts, date: Date):
 }
 
 /** Appends, so that the history of a figure stays. */
-export function appendRecords(directory: string, benchmark: string, records: readonly BenchmarkRecord[]): string {
+export function appendRecord(directory: string, benchmark: string, record: BenchmarkRecord): void {
   mkdirSync(directory, { recursive: true });
-  const path = join(directory, `${benchmark}.jsonl`);
-  appendFileSync(path, records.map((record) => `${JSON.stringify(record)}\n`).join(""));
-  return path;
+  appendFileSync(join(directory, `${benchmark}.jsonl`), `${JSON.stringify(record)}\n`);
 }

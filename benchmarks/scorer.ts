@@ -48,7 +48,7 @@ function answer({ gold }: ScorerCase, sample: number): string {
   return `\`\`\`markdown\n${lines.join("\n")}\n\`\`\``;
 }
 
-export const scorerBenchmark: Benchmark = async ({ smoke, rounds, dataDirectory }) => {
+export const scorerBenchmark: Benchmark = async function* ({ smoke, rounds, dataDirectory }) {
   const numTasks = smoke ? 4 : 200;
   const samples = 4;
   const real = dataDirectory !== null && !smoke;
@@ -70,5 +70,5 @@ export const scorerBenchmark: Benchmark = async ({ smoke, rounds, dataDirectory 
   const cells = work.reduce((sum, { gold }) => sum + gold.rows.length * gold.columns.length, 0);
   const params = { tasks: numTasks, samples, goldTables: distinct.length, goldCells: cells, judge: "rule" };
   const name = real ? "scorer.widesearch800.seconds" : `scorer.synthetic${work.length}.seconds`;
-  return [{ name, unit: "s", values, params }];
+  yield { name, unit: "s", values, params };
 };

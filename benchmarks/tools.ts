@@ -49,7 +49,7 @@ async function writeCorpus(path: string, numPages: number): Promise<void> {
   }
 }
 
-export const toolsBenchmark: Benchmark = async ({ smoke, passages }) => {
+export const toolsBenchmark: Benchmark = async function* ({ smoke, passages }) {
   const numPages = smoke ? 500 : passages;
   const numQueries = smoke ? 50 : 2000;
   const directory = await mkdtemp(join(tmpdir(), "wideseek-tools-"));
@@ -83,11 +83,9 @@ export const toolsBenchmark: Benchmark = async ({ smoke, passages }) => {
       queryWords: 3,
       corpus: "synthetic",
     };
-    return [
-      { name: `${prefix}.qps`, unit: "1/s", values: [numQueries / seconds], params },
-      { name: `${prefix}.p99_ms`, unit: "ms", values: [percentile(milliseconds, 0.99)], params },
-      { name: `${prefix}.build_seconds`, unit: "s", values: [buildSeconds], params },
-    ];
+    yield { name: `${prefix}.qps`, unit: "1/s", values: [numQueries / seconds], params };
+    yield { name: `${prefix}.p99_ms`, unit: "ms", values: [percentile(milliseconds, 0.99)], params };
+    yield { name: `${prefix}.build_seconds`, unit: "s", values: [buildSeconds], params };
   } finally {
     await rm(directory, { recursive: true, force: true });
   }

@@ -44,7 +44,7 @@ function peakTrainingBytes({ model, threads, smoke }: BenchmarkContext): number 
 
 const toySizes = { batch: 2, length: 16 };
 
-export const trainStepBenchmark: Benchmark = async (context) => {
+export const trainStepBenchmark: Benchmark = async function* (context) {
   const { shape, model, threads, rounds, smoke } = context;
   const trainSizes = smoke ? toySizes : trainShape;
   const logprobSizes = smoke ? toySizes : logprobShape;
@@ -66,6 +66,8 @@ export const trainStepBenchmark: Benchmark = async (context) => {
     },
     rounds,
   );
+  const params = { shape: shape.name, dtype: "fp32" };
+  yield* compare("cpu.train_step", training, { ...params, ...trainSizes });
   const scoring = await alternate<string, PeerResult>(
     {
       ours: () => rate(logprobSizes, (batch) => policy.logprobs(batch, 1)),
@@ -73,14 +75,10 @@ export const trainStepBenchmark: Benchmark = async (context) => {
     },
     rounds,
   );
+  yield* compare("cpu.logprob", scoring, { ...params, ...logprobSizes });
   const peak = peakTrainingBytes(context);
-  const params = { shape: shape.name, dtype: "fp32" };
-  return [
-    ...compare("cpu.train_step", training, { ...params, ...trainSizes }),
-    ...compare("cpu.logprob", scoring, { ...params, ...logprobSizes }),
-    { name: "cpu.train_step.peak_mb", unit: "MB", values: [peak / 1e6], params: { ...params, ...trainSizes } },
-    ...compareMemory(peak, training, { ...params, ...trainSizes }),
-  ];
+  yield { name: "cpu.train_step.peak_mb", unit: "MB", values: [peak / 1e6], params: { ...params, ...trainSizes } };
+  yield* compareMemory(peak, training, { ...params, ...trainSizes });
 };
 
 const rates = (results: readonly PeerResult[] = []): number[] => results.map((result) => result.tokensPerSecond);
