@@ -13,16 +13,6 @@
 namespace wideseek {
 namespace {
 
-// Scores of the rows that are worked on together: they should stay in L2 between being written and being read.
-constexpr int64_t kScoreElements = 96 * 1024;
-// Least rows that are worked on together, however long the context: what one register tile holds.
-constexpr int64_t kMinRows = 6;
-
-int64_t rows_at_once(int64_t num_blocks, int64_t rows) {
-  const int64_t fitting = kScoreElements / (num_blocks * kAttentionBlock) / kMinRows * kMinRows;
-  return std::min(rows, std::max(kMinRows, fitting));
-}
-
 void check_shape(const AttentionShape& shape, const char* op) {
   WS_CHECK(shape.num_kv_heads > 0 && shape.num_heads > 0 && shape.num_heads % shape.num_kv_heads == 0 && shape.head_dim > 0,
            kInvalidArgument, op,
@@ -63,11 +53,9 @@ void AttentionWorkspace::reserve(const ThreadPool& pool, const AttentionShape& s
   check_shape(shape, "AttentionWorkspace::reserve");
   const int64_t rows = kAttentionBlock * shape.num_heads / shape.num_kv_heads;
   const int64_t num_blocks = std::max<int64_t>(1, (max_context + kAttentionBlock - 1) / kAttentionBlock);
-  const int64_t scores = std::max(std::min(kScoreElements, rows * num_blocks * kAttentionBlock),
-                                  std::min(rows, kMinRows) * num_blocks * kAttentionBlock);
   state_->threads.resize(std::max(state_->threads.size(), static_cast<size_t>(pool.size())));
   for (State::Thread& thread : state_->threads) {
-    thread.floats.grow(scores + rows * (shape.head_dim + 1));
+    thread.floats.grow(rows * (shape.head_dim + 1) + kMaxRowTile * (2 * shape.head_dim + num_blocks * kAttentionBlock));
     thread.num_tail.grow(rows);
     thread.rows.grow(rows);
   }
@@ -133,16 +121,14 @@ void attention_forward(ThreadPool& pool, AttentionWorkspace& workspace, float* o
     ForwardTile forward;
     forward.context = {cache.keys + h * head_elements(shape), cache.values + h * head_elements(shape), tile.slice->block_table,
                        block_elements(shape), tile.num_blocks(), D, scale};
-    forward.scores = lse_rows + rows;
-    const int64_t step = rows_at_once(tile.num_blocks(), rows);
-    for (int64_t r = 0; r < rows; r += step) {
-      forward.q = q_rows + r * D;
-      forward.num_tail = num_tail + r;
-      forward.out = out_rows + r;
-      forward.lse = lse_rows + r;
-      forward.rows = std::min(step, rows - r);
-      kernel.forward_tile(forward);
-    }
+    forward.q = q_rows;
+    forward.num_tail = num_tail;
+    forward.interleaved_q = lse_rows + rows;
+    forward.scores = forward.interleaved_q + kMaxRowTile * D;
+    forward.out = out_rows;
+    forward.lse = lse_rows;
+    forward.rows = rows;
+    kernel.forward_tile(forward);
     for (int64_t r = 0; lse != nullptr && r < rows; ++r) lse[(tile.row + r / group) * H + h * group + r % group] = lse_rows[r];
   });
 }

@@ -121,7 +121,7 @@ void attention_backward(ThreadPool& pool, AttentionWorkspace& workspace, float* 
       const WavePlace place = place_of(t, h);
       const int64_t rows = rows_of(tile);
       State::Thread& thread = state.threads[static_cast<size_t>(thread_index)];
-      float* lse_rows = thread.floats.grow(2 * rows);
+      float* lse_rows = thread.floats.grow(2 * rows + 2 * kMaxRowTile * D);
       float* delta = lse_rows + rows;
       int* num_tail = thread.num_tail.data();
       float** dq_rows = thread.rows.data();
@@ -148,6 +148,8 @@ void attention_backward(ThreadPool& pool, AttentionWorkspace& workspace, float* 
       backward.turned_value_stride = block_elements(shape);
       backward.q = place.q;
       backward.dout = place.dout;
+      backward.interleaved_q = delta + rows;
+      backward.interleaved_dout = backward.interleaved_q + kMaxRowTile * D;
       backward.num_tail = num_tail;
       backward.lse = lse_rows;
       backward.delta = delta;

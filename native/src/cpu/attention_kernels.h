@@ -9,7 +9,7 @@ namespace {
 
 constexpr int64_t kBlock = 16;
 static_assert(kBlock == kLanes);
-constexpr int kTileRows = 6;
+constexpr int kTileRows = static_cast<int>(kMaxRowTile);
 #if defined(WS_VECTOR_AVX512)
 constexpr int kTileVectors = 4;
 #else
@@ -33,108 +33,130 @@ WS_INLINE void for_row_tiles(int64_t rows, F&& f) {
   }
 }
 
-// acc[r][v] lane j = fma chain over d of a[r][d] * block_v[d][j]
+// Rows [row, row + R) of in as [head_dim][R], so that the loops below need one pointer for all of them.
+template <int R>
+WS_INLINE void interleave(const float* in, int64_t ld, int64_t head_dim, float* out) {
+  for (int64_t d = 0; d < head_dim; ++d) {
+#pragma GCC unroll 8
+    for (int r = 0; r < R; ++r) out[d * R + r] = in[r * ld + d];
+  }
+}
+
+// acc[r][v] lane j = fma chain over d of a[d][r] * block_v[d][j]
 template <int R, int V>
-WS_INLINE void dot_blocks(F16 (&acc)[R][V], const float* a, int64_t lda, const float* const (&blocks)[V], int64_t head_dim) {
+WS_INLINE void dot_blocks(F16 (&acc)[R][V], const float* a, const float* const (&blocks)[V], int64_t head_dim) {
 #pragma GCC unroll 8
   for (int r = 0; r < R; ++r) {
 #pragma GCC unroll 4
     for (int v = 0; v < V; ++v) acc[r][v] = splat(0.0f);
   }
+#pragma GCC unroll 2
   for (int64_t d = 0; d < head_dim; ++d) {
     F16 keys[V];
 #pragma GCC unroll 4
     for (int v = 0; v < V; ++v) keys[v] = load(blocks[v] + d * kBlock);
 #pragma GCC unroll 8
     for (int r = 0; r < R; ++r) {
-      const F16 value = splat(a[r * lda + d]);
+      const F16 value = splat(a[r]);
 #pragma GCC unroll 4
       for (int v = 0; v < V; ++v) acc[r][v] = fma(value, keys[v], acc[r][v]);
     }
+    a += R;
   }
 }
 
-// ---- forward
+// acc[r][v] += sum over the keys [begin, end) of a block, in order, of weights[r][key] * rows[key][16 v ..]
+template <int R, int V, typename Lanes>
+WS_INLINE void add_weighted_rows(F16 (&acc)[R][V], const float* weights, const float* rows, int64_t ld, int begin, int end,
+                                 Lanes lanes) {
+  rows += begin * ld;
+#pragma GCC unroll 2
+  for (int j = begin; j < end; ++j) {
+    F16 value[V];
+#pragma GCC unroll 4
+    for (int v = 0; v < V; ++v) value[v] = load(rows + v * kLanes, lanes);
+#pragma GCC unroll 8
+    for (int r = 0; r < R; ++r) {
+      const F16 weight = splat(weights[r * kBlock + j]);
+#pragma GCC unroll 4
+      for (int v = 0; v < V; ++v) acc[r][v] = fma(weight, value[v], acc[r][v]);
+    }
+    rows += ld;
+  }
+}
+
+// ---- forward. Scores of R rows: [num_blocks][R][16].
 
 template <int R, int V>
-void score_tile(const ForwardTile& t, int64_t row, int64_t block) {
+void score_blocks(const ForwardTile& t, int64_t row, int64_t block, float* scores, F16* max_score) {
   const AttentionContext& c = t.context;
   const float* blocks[V];
 #pragma GCC unroll 4
   for (int v = 0; v < V; ++v) blocks[v] = c.keys + c.table[block + v] * c.block_stride;
   F16 acc[R][V];
-  dot_blocks<R, V>(acc, t.q + row * c.head_dim, c.head_dim, blocks, c.head_dim);
+  dot_blocks<R, V>(acc, t.interleaved_q, blocks, c.head_dim);
   const F16 scale = splat(c.scale);
-  float* scores = t.scores + (row * c.num_blocks + block) * kBlock;
+  const bool last = block + V == c.num_blocks;
 #pragma GCC unroll 8
   for (int r = 0; r < R; ++r) {
+    F16 largest = max_score[r];
 #pragma GCC unroll 4
-    for (int v = 0; v < V; ++v) store(scores + r * c.num_blocks * kBlock + v * kBlock, acc[r][v] * scale);
+    for (int v = 0; v < V; ++v) {
+      F16 score = acc[r][v] * scale;
+      if (v == V - 1 && last) {
+        score = select(first_lanes(t.num_tail[row + r]), score, splat(-std::numeric_limits<float>::infinity()));
+      }
+      largest = max(largest, score);
+      store(scores + ((block + v) * R + r) * kBlock, score);
+    }
+    max_score[r] = largest;
   }
 }
 
-template <int V>
-void score_blocks(const ForwardTile& t, int64_t block) {
-  for_row_tiles(t.rows, [&]<int R>(int64_t row) { score_tile<R, V>(t, row, block); });
-}
-
-// Turns a row of scores into p; returns l. Masked lanes become 0, which adds nothing.
-WS_INLINE float softmax_row(const ForwardTile& t, int64_t row, float* max_score) {
-  const int64_t count = t.context.num_blocks * kBlock;
-  float* scores = t.scores + row * count;
-  float* last = scores + count - kBlock;
-  const Mask16 seen = first_lanes(t.num_tail[row]);
-  store(last, select(seen, load(last), splat(-std::numeric_limits<float>::infinity())));
-  const float m = max(scores, count);
-  F16 sum = splat(0.0f);
-  for (int64_t j = 0; j < count; j += kBlock) {
-    const F16 p = exp(load(scores + j) - splat(m));
-    store(scores + j, p);
-    sum = sum + p;
+// Scores become p = exp(score - m), 0 where masked, which adds nothing to the sums.
+template <int R>
+void exponentials(float* scores, int64_t num_blocks, const float* m, F16* sum) {
+#pragma GCC unroll 8
+  for (int r = 0; r < R; ++r) {
+    const F16 shift = splat(m[r]);
+    F16 total = splat(0.0f);
+#pragma GCC unroll 4
+    for (int64_t b = 0; b < num_blocks; ++b) {
+      float* at = scores + (b * R + r) * kBlock;
+      const F16 p = exp(load(at) - shift);
+      store(at, p);
+      total = total + p;
+    }
+    sum[r] = total;
   }
-  *max_score = m;
-  return reduce_add(sum);
 }
 
-// out rows [row, row + R), vectors [d0, d0 + 16 V)
+// Vectors [d0, d0 + 16 V) of the output rows.
 template <int R, int V, typename Lanes>
-void weighted_values(const ForwardTile& t, int64_t row, int64_t d0, const float* inverse_sum, Lanes lanes) {
+void weighted_values(const ForwardTile& t, int64_t row, int64_t d0, const float* scores, const float* inverse_sum, Lanes lanes) {
   const AttentionContext& c = t.context;
-  const int64_t D = c.head_dim, ld = c.num_blocks * kBlock;
-  const float* p = t.scores + row * ld;
   F16 acc[R][V];
 #pragma GCC unroll 8
   for (int r = 0; r < R; ++r) {
 #pragma GCC unroll 4
     for (int v = 0; v < V; ++v) acc[r][v] = splat(0.0f);
   }
-  int common = static_cast<int>(kBlock);
-#pragma GCC unroll 8
-  for (int r = 0; r < R; ++r) common = t.num_tail[row + r] < common ? t.num_tail[row + r] : common;
-  for (int64_t b = 0; b < c.num_blocks; ++b) {
-    const float* values = c.values + c.table[b] * c.block_stride + d0;
-    const int num_keys = b + 1 < c.num_blocks ? static_cast<int>(kBlock) : common;
-    for (int j = 0; j < num_keys; ++j) {
-      F16 value[V];
-#pragma GCC unroll 4
-      for (int v = 0; v < V; ++v) value[v] = load(values + j * D + v * kLanes, lanes);
-#pragma GCC unroll 8
-      for (int r = 0; r < R; ++r) {
-        const F16 weight = splat(p[r * ld + b * kBlock + j]);
-#pragma GCC unroll 4
-        for (int v = 0; v < V; ++v) acc[r][v] = fma(weight, value[v], acc[r][v]);
-      }
-    }
+  const int64_t last = c.num_blocks - 1;
+  for (int64_t b = 0; b < last; ++b) {
+    add_weighted_rows<R, V>(acc, scores + b * R * kBlock, c.values + c.table[b] * c.block_stride + d0, c.head_dim, 0, kBlock, lanes);
   }
-  // Keys of the last block that only some rows see.
-  const int64_t b = c.num_blocks - 1;
-  const float* values = c.values + c.table[b] * c.block_stride + d0;
+  // The keys of the last block: first those that all rows see, then each row's own.
+  int common = static_cast<int>(kBlock);
+  for (int r = 0; r < R; ++r) common = t.num_tail[row + r] < common ? t.num_tail[row + r] : common;
+  const float* weights = scores + last * R * kBlock;
+  const float* values = c.values + c.table[last] * c.block_stride + d0;
+  add_weighted_rows<R, V>(acc, weights, values, c.head_dim, 0, common, lanes);
 #pragma GCC unroll 8
   for (int r = 0; r < R; ++r) {
     for (int j = common; j < t.num_tail[row + r]; ++j) {
-      const F16 weight = splat(p[r * ld + b * kBlock + j]);
+      const F16 weight = splat(weights[r * kBlock + j]);
 #pragma GCC unroll 4
-      for (int v = 0; v < V; ++v) acc[r][v] = fma(weight, load(values + j * D + v * kLanes, lanes), acc[r][v]);
+      for (int v = 0; v < V; ++v) acc[r][v] = fma(weight, load(values + j * c.head_dim + v * kLanes, lanes), acc[r][v]);
     }
     const F16 inverse = splat(inverse_sum[r]);
 #pragma GCC unroll 4
@@ -157,33 +179,34 @@ WS_INLINE void for_head_vectors(int64_t head_dim, F&& f) {
   if (d < head_dim) f.template operator()<1>(d, FirstLanes{static_cast<int>(head_dim - d)});
 }
 
-void forward_tile(const ForwardTile& t) {
+template <int R>
+void forward_rows(const ForwardTile& t, int64_t row) {
   const AttentionContext& c = t.context;
+  interleave<R>(t.q + row * c.head_dim, c.head_dim, c.head_dim, t.interleaved_q);
+  F16 largest[R], total[R];
+  for (int r = 0; r < R; ++r) largest[r] = splat(-std::numeric_limits<float>::infinity());
   int64_t b = 0;
-  for (; b + kTileVectors <= c.num_blocks; b += kTileVectors) score_blocks<kTileVectors>(t, b);
-  if constexpr (kTileVectors == 4) {
-    if (b + 2 <= c.num_blocks) {
-      score_blocks<2>(t, b);
-      b += 2;
-    }
-    if (b < c.num_blocks) score_blocks<1>(t, b);
+  for (; b + kTileVectors <= c.num_blocks; b += kTileVectors) score_blocks<R, kTileVectors>(t, row, b, t.scores, largest);
+  for (; b < c.num_blocks; ++b) score_blocks<R, 1>(t, row, b, t.scores, largest);
+  float m[R], inverse_sum[R];
+  for (int r = 0; r < R; ++r) m[r] = reduce_max(largest[r]);
+  exponentials<R>(t.scores, c.num_blocks, m, total);
+  for (int r = 0; r < R; ++r) {
+    const float sum = reduce_add(total[r]);
+    inverse_sum[r] = 1.0f / sum;
+    t.lse[row + r] = m[r] + log(sum);
   }
-  for_row_tiles(t.rows, [&]<int R>(int64_t row) {
-    float inverse_sum[R];
-    for (int r = 0; r < R; ++r) {
-      float max_score;
-      const float sum = softmax_row(t, row + r, &max_score);
-      inverse_sum[r] = 1.0f / sum;
-      t.lse[row + r] = max_score + log(sum);
-    }
-    for_head_vectors(c.head_dim, [&]<int V>(int64_t d0, auto lanes) { weighted_values<R, V>(t, row, d0, inverse_sum, lanes); });
-  });
+  for_head_vectors(c.head_dim, [&]<int V>(int64_t d0, auto lanes) { weighted_values<R, V>(t, row, d0, t.scores, inverse_sum, lanes); });
+}
+
+void forward_tile(const ForwardTile& t) {
+  for_row_tiles(t.rows, [&]<int R>(int64_t row) { forward_rows<R>(t, row); });
 }
 
 // ---- backward
 
 template <int R, int V>
-void probability_tile(const BackwardTile& t, int64_t row, int64_t block, int64_t ld) {
+void probability_blocks(const BackwardTile& t, int64_t row, int64_t block) {
   const AttentionContext& c = t.context;
   const float *keys[V], *values[V];
 #pragma GCC unroll 4
@@ -192,58 +215,42 @@ void probability_tile(const BackwardTile& t, int64_t row, int64_t block, int64_t
     values[v] = t.turned_values + t.turned_table[block + v] * t.turned_value_stride;
   }
   const F16 scale = splat(c.scale);
+  const bool last = block + V == c.num_blocks;
   F16 acc[R][V];
-  dot_blocks<R, V>(acc, t.q + row * ld, ld, keys, c.head_dim);
+  dot_blocks<R, V>(acc, t.interleaved_q, keys, c.head_dim);
 #pragma GCC unroll 8
   for (int r = 0; r < R; ++r) {
 #pragma GCC unroll 4
     for (int v = 0; v < V; ++v) {
       F16 p = exp(acc[r][v] * scale - splat(t.lse[row + r]));
-      if (block + v == c.num_blocks - 1) p = select(first_lanes(t.num_tail[row + r]), p, splat(0.0f));
+      if (v == V - 1 && last) p = select(first_lanes(t.num_tail[row + r]), p, splat(0.0f));
       store(t.p + ((block + v) * t.rows + row + r) * kBlock, p);
     }
   }
-  dot_blocks<R, V>(acc, t.dout + row * ld, ld, values, c.head_dim);
+  dot_blocks<R, V>(acc, t.interleaved_dout, values, c.head_dim);
 #pragma GCC unroll 8
   for (int r = 0; r < R; ++r) {
 #pragma GCC unroll 4
     for (int v = 0; v < V; ++v) {
       const int64_t at = ((block + v) * t.rows + row + r) * kBlock;
       F16 ds = load(t.p + at) * (acc[r][v] - splat(t.delta[row + r])) * scale;
-      if (block + v == c.num_blocks - 1) ds = select(first_lanes(t.num_tail[row + r]), ds, splat(0.0f));
+      if (v == V - 1 && last) ds = select(first_lanes(t.num_tail[row + r]), ds, splat(0.0f));
       store(t.ds + at, ds);
     }
   }
 }
 
-template <int V>
-void probability_blocks(const BackwardTile& t, int64_t block, int64_t ld) {
-  for_row_tiles(t.rows, [&]<int R>(int64_t row) { probability_tile<R, V>(t, row, block, ld); });
-}
-
 template <int R, int V, typename Lanes>
 void query_gradient(const BackwardTile& t, int64_t row, int64_t d0, int64_t ld, Lanes lanes) {
-  const AttentionContext& c = t.context;
   F16 acc[R][V];
 #pragma GCC unroll 8
   for (int r = 0; r < R; ++r) {
 #pragma GCC unroll 4
     for (int v = 0; v < V; ++v) acc[r][v] = splat(0.0f);
   }
-  for (int64_t b = 0; b < c.num_blocks; ++b) {
+  for (int64_t b = 0; b < t.context.num_blocks; ++b) {
     const float* keys = t.turned_keys + t.turned_table[b] * t.turned_key_stride + d0;
-    const float* ds = t.ds + (b * t.rows + row) * kBlock;
-    for (int j = 0; j < kBlock; ++j) {
-      F16 key[V];
-#pragma GCC unroll 4
-      for (int v = 0; v < V; ++v) key[v] = load(keys + j * ld + v * kLanes);
-#pragma GCC unroll 8
-      for (int r = 0; r < R; ++r) {
-        const F16 weight = splat(ds[r * kBlock + j]);
-#pragma GCC unroll 4
-        for (int v = 0; v < V; ++v) acc[r][v] = fma(weight, key[v], acc[r][v]);
-      }
-    }
+    add_weighted_rows<R, V>(acc, t.ds + (b * t.rows + row) * kBlock, keys, ld, 0, kBlock, AllLanes{});
   }
 #pragma GCC unroll 8
   for (int r = 0; r < R; ++r) {
@@ -252,15 +259,20 @@ void query_gradient(const BackwardTile& t, int64_t row, int64_t d0, int64_t ld, 
   }
 }
 
-void backward_tile(const BackwardTile& t) {
+template <int R>
+void backward_rows(const BackwardTile& t, int64_t row) {
   const AttentionContext& c = t.context;
   const int64_t ld = (c.head_dim + kLanes - 1) / kLanes * kLanes;
+  interleave<R>(t.q + row * ld, ld, c.head_dim, t.interleaved_q);
+  interleave<R>(t.dout + row * ld, ld, c.head_dim, t.interleaved_dout);
   int64_t b = 0;
-  for (; b + kTileVectors <= c.num_blocks; b += kTileVectors) probability_blocks<kTileVectors>(t, b, ld);
-  for (; b < c.num_blocks; ++b) probability_blocks<1>(t, b, ld);
-  for_row_tiles(t.rows, [&]<int R>(int64_t row) {
-    for_head_vectors(c.head_dim, [&]<int V>(int64_t d0, auto lanes) { query_gradient<R, V>(t, row, d0, ld, lanes); });
-  });
+  for (; b + kTileVectors <= c.num_blocks; b += kTileVectors) probability_blocks<R, kTileVectors>(t, row, b);
+  for (; b < c.num_blocks; ++b) probability_blocks<R, 1>(t, row, b);
+  for_head_vectors(c.head_dim, [&]<int V>(int64_t d0, auto lanes) { query_gradient<R, V>(t, row, d0, ld, lanes); });
+}
+
+void backward_tile(const BackwardTile& t) {
+  for_row_tiles(t.rows, [&]<int R>(int64_t row) { backward_rows<R>(t, row); });
 }
 
 // Keys [key, key + R) of the block, vectors [d0, d0 + 16 V).

@@ -18,11 +18,15 @@ struct AttentionContext {
   float scale;
 };
 
+// Rows that a kernel works on at once.
+constexpr int64_t kMaxRowTile = 6;
+
 struct ForwardTile {
   AttentionContext context;
   const float* q;       // [rows][D]
   const int* num_tail;  // [rows] keys of the last block that the row sees, 1..16
-  float* scores;        // scratch [rows][num_blocks][16]
+  float* interleaved_q; // scratch [kMaxRowTile * D]
+  float* scores;        // scratch [kMaxRowTile * num_blocks * 16]
   float* const* out;    // [rows] pointers to [D]
   float* lse;           // [rows]
   int64_t rows;
@@ -38,6 +42,8 @@ struct BackwardTile {
   int64_t turned_value_stride;
   const float* q;               // [rows][ld], zero padded
   const float* dout;            // [rows][ld], zero padded
+  float* interleaved_q;         // scratch [kMaxRowTile * D]
+  float* interleaved_dout;      // scratch [kMaxRowTile * D]
   const int* num_tail;          // [rows] keys of the last block that the row sees, 1..16
   const float* lse;             // [rows]
   const float* delta;           // [rows] sum over d of dout * out
