@@ -7,8 +7,8 @@ import type { Benchmark, BenchmarkContext } from "./context.ts";
 import { generateBenchmark } from "./generate.ts";
 import { grpoStepBenchmark } from "./grpo-step.ts";
 import { onPolicyBenchmark } from "./onpolicy.ts";
-import { openLlamaCppPeer } from "./peers/llamacpp.ts";
-import { openTorchPeers } from "./peers/torch.ts";
+import { type LlamaCppPeer, openLlamaCppPeer } from "./peers/llamacpp.ts";
+import { openTorchPeers, type TorchPeer } from "./peers/torch.ts";
 import { appendRecord, type BenchmarkRecord, repositoryRoot, runFacts, toRecord } from "./record.ts";
 import { scorerBenchmark } from "./scorer.ts";
 import { toolsBenchmark } from "./tools.ts";
@@ -94,14 +94,19 @@ const facts = runFacts(threads, args);
 
 await using model = await BenchModel.create(shape);
 await using peers = new AsyncDisposableStack();
-// The peers' sizes are fixed; at toy size there is nothing to compare.
-const python = values.smoke ? undefined : values["peer-python"];
-const torch = python ? await openTorchPeers(python, resolve(values["peer-scripts"]), shape, threads) : [];
-for (const peer of torch) peers.use(peer);
-const llamaCpp = values["peer-llamacpp"]
-  ? await openLlamaCppPeer(resolve(values["peer-llamacpp"]), model, threads)
-  : null;
-if (llamaCpp) peers.use(llamaCpp);
+let torch: TorchPeer[] = [];
+let llamaCpp: LlamaCppPeer | null = null;
+try {
+  // The peers' sizes are fixed; at toy size there is nothing to compare with PyTorch.
+  const python = values.smoke ? undefined : values["peer-python"];
+  if (python) torch = await openTorchPeers(python, resolve(values["peer-scripts"]), shape, threads);
+  for (const peer of torch) peers.use(peer);
+  const folder = values["peer-llamacpp"];
+  if (folder) llamaCpp = peers.use(await openLlamaCppPeer(resolve(folder), model, threads));
+} catch (error) {
+  await model[Symbol.asyncDispose]();
+  fail(error instanceof Error ? error.message : String(error));
+}
 
 const context: BenchmarkContext = {
   smoke: values.smoke,
