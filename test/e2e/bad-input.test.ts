@@ -275,11 +275,11 @@ describe("bad input", () => {
     expect((await run(...set())).code).toBe(0);
     const before = await listing();
     const other = await run("train", "--resume", "out", "--set", "train.learningRate=1");
-    expect(other.stderr).toMatch(/^error WS_INVALID_ARGUMENT: resume: out\/checkpoints.* other settings/);
+    expect(other.stderr).toMatch(/^error WS_INVALID_ARGUMENT: resume: out\/checkpoints.* other settings/m);
     expect(await listing()).toEqual(before);
     await copyFile("run.yaml", "out/checkpoints/step-00000001/state.json");
     const broken = await run("train", "--resume", "out");
-    expect(broken.stderr).toMatch(/^error WS_CORRUPT_FILE: .*state\.json/);
+    expect(broken.stderr).toMatch(/^error WS_CORRUPT_FILE: .*state\.json/m);
     expect(broken.code).toBe(2);
   });
 

@@ -61,7 +61,8 @@ async function killAndResume(run: (killAfter?: number) => Promise<boolean>, mill
   return `killed after ${delays.join(", ")} ms`;
 }
 
-describe("a killed run", () => {
+// Up to seven starts of a process each, on a machine that may be busy.
+describe("a killed run", { timeout: 600_000 }, () => {
   it("of GRPO ends as if it had not been killed", async () => {
     const train = (name: string) => (killAfter?: number) =>
       runProgram(

@@ -1,4 +1,5 @@
 // A Trainer with its tokenizer: what people hold after loadPolicy. Owns defaults of losses and optimizer, no weights.
+import type { EngineStats, NativePolicy } from "@wideseek/engine";
 import type {
   Completion,
   GenerateRequest,
@@ -36,9 +37,9 @@ const defaultOptimizer: Omit<OptimizerSettings, "learningRate"> = {
 
 export class ChatPolicy implements Trainer {
   readonly chat: ChatTokenizer;
-  readonly #trainer: Trainer;
+  readonly #trainer: NativePolicy;
 
-  constructor(trainer: Trainer, chat: ChatTokenizer) {
+  constructor(trainer: NativePolicy, chat: ChatTokenizer) {
     this.#trainer = trainer;
     this.chat = chat;
   }
@@ -53,6 +54,20 @@ export class ChatPolicy implements Trainer {
 
   get version(): bigint {
     return this.#trainer.version;
+  }
+
+  /** Counters of generation and memory by purpose. */
+  engineStats(): Promise<EngineStats> {
+    return this.#trainer.stats();
+  }
+
+  /** One line for people: size, device, and why it is that device. */
+  describe(): string {
+    const { parameters, device, deviceNote, maxContextTokens } = this.#trainer;
+    const sizes = parameters.map(({ shape }) => shape.reduce((product, size) => product * size, 1));
+    const millions = sizes.reduce((sum, size) => sum + size, 0) / 1e6;
+    const note = deviceNote === undefined ? "" : ` (${deviceNote})`;
+    return `${millions.toFixed(2)} M parameters on ${device}${note}, contexts of at most ${maxContextTokens} tokens`;
   }
 
   generate(request: GenerateRequest): Promise<Completion> {

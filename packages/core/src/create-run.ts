@@ -106,6 +106,7 @@ export class ConfiguredRun implements AsyncDisposable {
       runEpisode: (request) =>
         runEpisode({ ...request, policy, chat: policy.chat, tools, workflow, limits, sampling, prompts }),
       score: (episode, signal) => scoreEpisode(episode, { ...rewards, judge, signal }),
+      engineMetrics: () => engineMetrics(policy),
       evaluate: this.#data.heldOutTasks.length > 0 ? (step) => this.#evaluateAt(step, policy) : undefined,
     });
     return await this.#finish(policy, model.directory, steps, options.steps);
@@ -182,7 +183,12 @@ export class ConfiguredRun implements AsyncDisposable {
     const policy = await loadPolicy({ modelDir, ...this.#config.engine, maxTrainTokens });
     const { limits } = this.#config.agents;
     const contextTokens = Math.max(limits.contextTokens, ...Object.values(limits.contextTokensByRole).map(Number));
-    if (contextTokens <= policy.maxContextTokens) return policy;
+    if (contextTokens <= policy.maxContextTokens) {
+      const { memory } = await policy.engineStats();
+      const plan = `weights ${memory.weightsMiB.toFixed(1)} MiB, cache ${memory.kvCacheMiB.toFixed(1)} MiB`;
+      this.#options.progress.write(`${modelDir}: ${policy.describe()}; ${plan}\n`);
+      return policy;
+    }
     await policy.close();
     throw new WideSeekError(
       "WS_INVALID_ARGUMENT",
@@ -231,4 +237,19 @@ export class ConfiguredRun implements AsyncDisposable {
     await writeHtmlReport(this.directory);
     return { directory: this.directory, steps, finished };
   }
+}
+
+/** Counters of the engine under TensorBoard tags, summed since it was loaded. */
+async function engineMetrics(policy: ChatPolicy): Promise<Record<string, number>> {
+  const stats = await policy.engineStats();
+  return {
+    "engine/computed_tokens": stats.numComputedTokens,
+    "engine/generated_tokens": stats.numGeneratedTokens,
+    "engine/cached_tokens": stats.numCachedTokens,
+    "engine/preemptions": stats.numPreemptions,
+    "engine/decode_steps": stats.numSteps,
+    "engine/cache_use": stats.maxBlocksUsed / stats.numBlocks,
+    "engine/allocated_mib": stats.memory.allocatedMiB,
+    "engine/peak_mib": stats.memory.peakMiB,
+  };
 }

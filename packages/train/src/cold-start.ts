@@ -122,8 +122,9 @@ class TraceFeed {
       );
       for (const episode of episodes) {
         if (numTokens >= options.tokensPerStep) break;
-        trajectories.push(...episode.trajectories.filter((trajectory) => numSampledTokens(trajectory) > 0));
-        numTokens += countTokens(episode);
+        const trained = episode.trajectories.filter((trajectory) => numSampledTokens(trajectory) > 0);
+        trajectories.push(...trained);
+        numTokens += countTokens(trained);
         cursor += 1;
       }
     }
@@ -182,8 +183,8 @@ function trainedPositions(batch: PackedBatch): number[] {
   return [...batch.lossWeights.keys()].filter((t) => batch.lossWeights[t] !== 0);
 }
 
-function countTokens(episode: Episode): number {
-  return episode.trajectories
+function countTokens(trajectories: readonly Trajectory[]): number {
+  return trajectories
     .flatMap((trajectory) => trajectory.segments)
     .reduce((sum, segment) => sum + segment.tokenIds.length, 0);
 }

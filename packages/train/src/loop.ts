@@ -14,7 +14,7 @@ import { optimizerSettings, type TrainOptions } from "./options.ts";
 import { packGroups } from "./pack.ts";
 import { PhaseClock } from "./phase-clock.ts";
 import { addStats, emptyStats, policyMetrics } from "./policy-metrics.ts";
-import type { Run } from "./run.ts";
+import { Run, type RunOptions } from "./run.ts";
 import { learningRateAt } from "./schedule.ts";
 import { deriveSeed } from "./seeds.ts";
 
@@ -36,6 +36,8 @@ export interface TrainStepParts {
   taskAt(cursor: number): Task;
   /** Frozen starting model; required when `klCoefficient` > 0. */
   reference?: Pick<Trainer, "logprobs"> | undefined;
+  /** Counters of the engine after the step, under TensorBoard tags. */
+  engineMetrics?: (() => Promise<Record<string, number>>) | undefined;
   options: TrainOptions;
   seed: number;
 }
@@ -116,13 +118,15 @@ export async function trainStep(step: number, parts: TrainStepParts, signal: Abo
       "throughput/sampled_tokens_per_second": numSampled / clock.seconds("rollout"),
       "throughput/packed_tokens": numPacked,
       ...(numPacked > 0 && { "throughput/packed_tokens_per_second": numPacked / clock.seconds("train") }),
+      ...(await parts.engineMetrics?.()),
       ...clock.metrics(),
     },
   };
 }
 
 export interface TrainLoopOptions extends TrainStepParts {
-  run: Run;
+  /** An open run, or where to open one for this call. */
+  run: Run | RunOptions;
   /** Held-out scores under TensorBoard tags; called before the first step, every `evalEvery` steps and at the end. */
   evaluate?: ((step: number, signal: AbortSignal) => Promise<Record<string, number>>) | undefined;
   /** Ends the loop with a checkpoint of the last whole step. */
@@ -131,6 +135,10 @@ export interface TrainLoopOptions extends TrainStepParts {
 
 /** Runs the remaining steps of `run`. Returns the number of steps done, fewer than `options.steps` after a stop. */
 export async function trainLoop(parts: TrainLoopOptions): Promise<number> {
+  if (!(parts.run instanceof Run)) {
+    await using opened = await Run.open(parts.run, parts.policy);
+    return await trainLoop({ ...parts, run: opened });
+  }
   const { run, options, policy, evaluate } = parts;
   const signal = parts.signal ?? new AbortController().signal;
   const isDue = (step: number): boolean =>

@@ -40,12 +40,16 @@ export class JsonlFile {
 async function lengthUpTo(file: string, lastStep: number): Promise<number> {
   let length = 0;
   const { size } = await stat(file);
-  for await (const line of createInterface({ input: createReadStream(file) })) {
-    const end = length + Buffer.byteLength(line) + 1;
-    if (end > size) break;
-    const step = stepOf(line);
-    if (step === undefined || step > lastStep) break;
-    length = end;
+  const input = createReadStream(file);
+  try {
+    for await (const line of createInterface({ input })) {
+      const end = length + Buffer.byteLength(line) + 1;
+      const step = stepOf(line);
+      if (end > size || step === undefined || step > lastStep) break;
+      length = end;
+    }
+  } finally {
+    input.destroy();
   }
   return length;
 }

@@ -18,11 +18,12 @@ import { episodeTrace, type ScoredEpisode, type TraceContents } from "./trace.ts
 export interface RunOptions {
   directory: string;
   seed: number;
-  /** The resolved settings, kept beside the results. */
-  configText: string;
-  /** Hash of the settings that results depend on. */
-  configHash: string;
-  traces: TraceContents;
+  /** The resolved settings, kept beside the results; default: none. */
+  configText?: string;
+  /** Hash of the settings that results depend on; a run is resumed under the same one only. Default: "". */
+  configHash?: string;
+  /** What traces keep beside numbers; default: nothing. */
+  traces?: TraceContents;
 }
 
 /** What a kind of training hands to `Run.loop`. */
@@ -90,7 +91,7 @@ export class Run {
    * @throws WS_INVALID_ARGUMENT when the checkpoint was made with other settings
    */
   static async open(options: RunOptions, policy: Pick<Trainer, "loadCheckpoint">): Promise<Run> {
-    const { directory, configHash, seed } = options;
+    const { directory, configHash = "", configText = "", seed } = options;
     const checkpoints = path.join(directory, "checkpoints");
     await mkdir(directory, { recursive: true });
     await removeTemporary(checkpoints);
@@ -100,7 +101,7 @@ export class Run {
       await policy.loadCheckpoint(policyDirectory(checkpoint));
     }
     const { step, cursor } = checkpoint?.state ?? { step: 0, cursor: 0 };
-    await writeAtomic(path.join(directory, CONFIG_FILE), options.configText);
+    await writeAtomic(path.join(directory, CONFIG_FILE), configText);
     const [metrics, evaluations, episodes] = await Promise.all(
       [METRICS_FILE, EVALUATIONS_FILE, EPISODES_FILE].map((name) => JsonlFile.open(path.join(directory, name), step)),
     );
@@ -129,7 +130,9 @@ export class Run {
   ): Promise<void> {
     const row = { step, time: Date.now() / 1000, ...metrics };
     const scored = groups.flatMap((group) => scoredEpisodes(step, group));
-    await this.#episodes.append(await Promise.all(scored.map((each) => episodeTrace(each, this.#options.traces))));
+    await this.#episodes.append(
+      await Promise.all(scored.map((each) => episodeTrace(each, this.#options.traces ?? {}))),
+    );
     await this.#metrics.append([row]);
     await this.#events.append([row]);
   }
@@ -166,7 +169,7 @@ export class Run {
     if (this.step === this.#savedStep) return;
     // The rows of a step must be on disk before a checkpoint says that the step is done.
     await Promise.all([this.#metrics, this.#evaluations, this.#episodes].map((file) => file.sync()));
-    const { directory, seed, configHash } = this.#options;
+    const { directory, seed, configHash = "" } = this.#options;
     const state = {
       step: this.step,
       cursor: this.cursor,
