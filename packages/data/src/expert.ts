@@ -208,7 +208,7 @@ function factReport(conversation: Conversation, attribute: string, name: string)
 
 function listedUrls(text: string, place: string): string[] {
   const match = new RegExp(`List of ${place}: ([^.]+)\\.`).exec(text);
-  return [...(match?.[1] ?? "").matchAll(/wiki\/\d+/g)].map((url) => url[0]);
+  return [...(match?.[1] ?? "").matchAll(/wiki\/\w+/g)].map((url) => url[0]);
 }
 
 function findEntities(text: string, kind = ""): FoundEntity[] {

@@ -46,7 +46,7 @@ export interface WorldOptions {
   numHeldOutRegions: number;
 }
 
-const YEAR: Attribute["values"] = { min: 1200, max: 1999 };
+const NUMBER: Attribute["values"] = { min: 10, max: 99 };
 
 export const KINDS: readonly Kind[] = [
   {
@@ -54,17 +54,17 @@ export const KINDS: readonly Kind[] = [
     plural: "mines",
     attributes: [
       { name: "Metal", values: ["tin", "iron", "zinc", "gold", "lead", "silver", "copper", "nickel"] },
-      { name: "Depth", values: { min: 20, max: 990 } },
-      { name: "Opened", values: YEAR },
+      { name: "Owner", values: ["crown", "guild", "abbey", "bank", "town", "prince", "state"] },
+      { name: "Depth", values: NUMBER },
     ],
   },
   {
     singular: "bridge",
     plural: "bridges",
     attributes: [
-      { name: "Material", values: ["stone", "brick", "steel", "timber", "concrete", "iron"] },
-      { name: "Length", values: { min: 20, max: 990 } },
-      { name: "Built", values: YEAR },
+      { name: "Material", values: ["stone", "brick", "steel", "timber", "concrete", "iron", "rope"] },
+      { name: "Road", values: ["north", "south", "east", "west", "coast", "forest", "royal"] },
+      { name: "Length", values: NUMBER },
     ],
   },
   {
@@ -72,8 +72,8 @@ export const KINDS: readonly Kind[] = [
     plural: "lakes",
     attributes: [
       { name: "Fish", values: ["trout", "pike", "carp", "perch", "eel", "salmon", "bream"] },
-      { name: "Depth", values: { min: 2, max: 400 } },
-      { name: "Area", values: { min: 10, max: 990 } },
+      { name: "Colour", values: ["green", "blue", "brown", "black", "grey", "white", "red"] },
+      { name: "Depth", values: NUMBER },
     ],
   },
   {
@@ -81,8 +81,8 @@ export const KINDS: readonly Kind[] = [
     plural: "towers",
     attributes: [
       { name: "Style", values: ["Gothic", "Baroque", "Norman", "Moorish", "Tudor", "modern"] },
-      { name: "Height", values: { min: 12, max: 320 } },
-      { name: "Built", values: YEAR },
+      { name: "Use", values: ["prison", "clock", "light", "watch", "church", "school", "museum"] },
+      { name: "Height", values: NUMBER },
     ],
   },
   {
@@ -90,72 +90,46 @@ export const KINDS: readonly Kind[] = [
     plural: "villages",
     attributes: [
       { name: "Crop", values: ["wheat", "barley", "rye", "oats", "maize", "hops", "flax"] },
-      { name: "People", values: { min: 100, max: 9900 } },
-      { name: "Founded", values: YEAR },
+      { name: "Craft", values: ["lace", "glass", "bells", "paper", "boats", "clay", "wool"] },
+      { name: "Houses", values: NUMBER },
     ],
   },
 ];
 
-const ONSETS = [
-  "b",
-  "d",
-  "f",
-  "g",
-  "h",
-  "k",
-  "l",
-  "m",
-  "n",
-  "p",
-  "r",
-  "s",
-  "t",
-  "v",
-  "z",
-  "br",
-  "dr",
-  "kr",
-  "st",
-  "tr",
-];
-const NUCLEI = ["a", "e", "i", "o", "u"];
-const CODAS = ["", "", "", "n", "l", "r", "s", "m"];
+const CONSONANTS = [..."bdfgklmnprstvz"];
+const VOWELS = [..."aeiou"];
+const CODAS = [..."lnrsmtk"];
+/** Syllables that names begin and end with; 150 of each make 22,500 names. */
+const NUM_SYLLABLES = 150;
 
-/** Draws names of two syllables (60,000 different ones), each only once. */
+/** Draws names of two closed syllables, each name only once. */
 class Namer {
   readonly #used = new Set<string>();
   readonly #random: SeededRandom;
+  readonly #first: readonly string[];
+  readonly #last: readonly string[];
 
   constructor(random: SeededRandom) {
     this.#random = random;
+    const syllables = CONSONANTS.flatMap((onset) =>
+      VOWELS.flatMap((vowel) => CODAS.map((coda) => onset + vowel + coda)),
+    );
+    const chosen = random.sample(syllables, 2 * NUM_SYLLABLES);
+    this.#first = chosen
+      .slice(0, NUM_SYLLABLES)
+      .map((syllable) => syllable.charAt(0).toUpperCase() + syllable.slice(1));
+    this.#last = chosen.slice(NUM_SYLLABLES);
   }
 
   next(): string {
     for (;;) {
-      const random = this.#random;
-      const syllable = () => random.pick(ONSETS) + random.pick(NUCLEI);
-      const word = syllable() + syllable() + random.pick(CODAS);
-      const name = word.charAt(0).toUpperCase() + word.slice(1);
+      const name = this.#random.pick(this.#first) + this.#random.pick(this.#last);
       if (!this.#used.has(name)) {
         this.#used.add(name);
         return name;
       }
     }
   }
-}
-
-/** Draws page addresses of five digits, each only once. */
-function makeAddresses(random: SeededRandom): () => string {
-  const used = new Set<number>();
-  return () => {
-    for (;;) {
-      const address = random.integer(10_000, 99_999);
-      if (!used.has(address)) {
-        used.add(address);
-        return `wiki/${address}`;
-      }
-    }
-  };
 }
 
 /**
@@ -165,26 +139,23 @@ function makeAddresses(random: SeededRandom): () => string {
 export function generateWorld(options: WorldOptions): World {
   const random = new SeededRandom("world", options.seed);
   const namer = new Namer(new SeededRandom("names", options.seed));
-  const nextUrl = makeAddresses(new SeededRandom("addresses", options.seed));
   const trainRegions = Array.from({ length: options.numTrainRegions }, () => namer.next());
   const heldOutRegions = Array.from({ length: options.numHeldOutRegions }, () => namer.next());
   const entities: Entity[] = [];
   const pages: Page[] = [];
   for (const region of [...trainRegions, ...heldOutRegions]) {
-    pages.push(regionPage(region, nextUrl(), random));
+    pages.push(regionPage(region, random));
     for (const kind of KINDS) {
       const numEntities = 1 + random.weighted([0.3, 0.45, 0.25]);
-      const members = Array.from({ length: numEntities }, () =>
-        makeEntity(namer.next(), kind, region, nextUrl(), random),
-      );
+      const members = Array.from({ length: numEntities }, () => makeEntity(namer.next(), kind, region, random));
       entities.push(...members);
-      pages.push(listPage(region, kind, members, nextUrl()), ...members.map(entityPage));
+      pages.push(listPage(region, kind, members), ...members.map(entityPage));
     }
   }
   return { trainRegions, heldOutRegions, kinds: KINDS, entities, pages };
 }
 
-function makeEntity(name: string, kind: Kind, region: string, url: string, random: SeededRandom): Entity {
+function makeEntity(name: string, kind: Kind, region: string, random: SeededRandom): Entity {
   const facts = new Map(
     kind.attributes.map((attribute) => {
       const { values } = attribute;
@@ -192,17 +163,19 @@ function makeEntity(name: string, kind: Kind, region: string, url: string, rando
       return [attribute.name, value];
     }),
   );
-  return { name, kind, region, url, facts };
+  return { name, kind, region, url: `wiki/${name}`, facts };
 }
 
-function regionPage(region: string, url: string, random: SeededRandom): Page {
+function regionPage(region: string, random: SeededRandom): Page {
   const direction = random.pick(["north", "south", "east", "west"]);
-  return { url, title: region, contents: `The region ${region} lies in the ${direction}.` };
+  return { url: `wiki/${region}`, title: region, contents: `The region ${region} lies in the ${direction}.` };
 }
 
-function listPage(region: string, kind: Kind, members: readonly Entity[], url: string): Page {
+/** Links only: what an entity is like stands on its own page. */
+function listPage(region: string, kind: Kind, members: readonly Entity[]): Page {
   const title = `List of ${kind.plural} in ${region}`;
-  return { url, title, contents: `${title}: ${members.map((entity) => `${entity.name} ${entity.url}`).join(", ")}.` };
+  const url = `wiki/${region}/${kind.plural}`;
+  return { url, title, contents: `${title}: ${members.map((entity) => entity.url).join(", ")}.` };
 }
 
 function entityPage(entity: Entity): Page {
