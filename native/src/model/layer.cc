@@ -1,35 +1,56 @@
 // One decoder layer, forward and backward (HF modeling_qwen3.py Qwen3DecoderLayer, modeling_qwen2.py).
+// Around attention, rows are taken through the operations kLayerChunkRows at a time, so that what one operation writes is
+// still in the cache when the next one reads it, and scratch stays small. No result depends on that number.
+#include <algorithm>
+
 #include "model/state.h"
 
 namespace wideseek {
+namespace {
+
+template <typename F>
+void for_each_chunk(int64_t rows, F&& f) {
+  for (int64_t first = 0; first < rows; first += kLayerChunkRows) f(first, std::min(kLayerChunkRows, rows - first));
+}
+
+}  // namespace
 
 void layer_forward(Model::State& model, int64_t layer, const LayerActivations& activations,
                    const LayerScratch& scratch, float* layer_output, const KvBlocks& cache, const RowBatch& batch) {
   Backend& backend = model.backend;
   const LayerTensors& tensors = model.table.layers[layer];
-  const int64_t rows = batch.num_rows;
   const int64_t hidden = model.config.hidden_size;
+  const int64_t intermediate = model.config.intermediate_size;
+  const int64_t attention_size = model.attention.num_heads * model.attention.head_dim;
+  const int64_t qkv_size = model.attention.qkv_size();
 
-  backend.rms_norm_forward(scratch.normed, activations.layer_input, model.vector(tensors.input_norm), rows, hidden,
-                           model.eps());
-  backend.linear_forward(activations.qkv, scratch.normed, model.matrix(tensors.qkv),
-                         model.vector(tensors.qkv_bias), nullptr, rows);
-  backend.qk_norm_rope_forward(scratch.qkv_rotated, activations.qkv, model.vector(tensors.q_norm),
-                               model.vector(tensors.k_norm), model.rope_cos.get(), model.rope_sin.get(),
-                               batch.positions, model.attention, rows, model.eps());
+  for_each_chunk(batch.num_rows, [&](int64_t first, int64_t count) {
+    float* qkv = activations.qkv + first * qkv_size;
+    backend.rms_norm_forward(scratch.normed, activations.layer_input + first * hidden, model.vector(tensors.input_norm),
+                             count, hidden, model.eps());
+    backend.linear_forward(qkv, scratch.normed, model.matrix(tensors.qkv), model.vector(tensors.qkv_bias), nullptr,
+                           count);
+    backend.qk_norm_rope_forward(scratch.qkv_rotated + first * qkv_size, qkv, model.vector(tensors.q_norm),
+                                 model.vector(tensors.k_norm), model.rope_cos.get(), model.rope_sin.get(),
+                                 batch.positions + first, model.attention, count, model.eps());
+  });
   backend.kv_store(cache, scratch.qkv_rotated, model.attention, batch.slices, batch.num_slices);
   backend.attention_forward(activations.attention_output, activations.lse, scratch.qkv_rotated, cache,
                             model.attention, batch.slices, batch.num_slices);
-  backend.linear_forward(activations.residual, activations.attention_output, model.matrix(tensors.o), nullptr,
-                         activations.layer_input, rows);
 
-  backend.rms_norm_forward(scratch.normed, activations.residual, model.vector(tensors.post_attention_norm), rows,
-                           hidden, model.eps());
-  backend.linear_forward(activations.gate_up, scratch.normed, model.matrix(tensors.gate_up), nullptr, nullptr, rows);
-  if (layer_output == nullptr) return;
-  backend.swiglu_forward(scratch.activation, activations.gate_up, rows, model.config.intermediate_size);
-  backend.linear_forward(layer_output, scratch.activation, model.matrix(tensors.down), nullptr,
-                         activations.residual, rows);
+  for_each_chunk(batch.num_rows, [&](int64_t first, int64_t count) {
+    float* residual = activations.residual + first * hidden;
+    float* gate_up = activations.gate_up + first * 2 * intermediate;
+    backend.linear_forward(residual, activations.attention_output + first * attention_size, model.matrix(tensors.o),
+                           nullptr, activations.layer_input + first * hidden, count);
+    backend.rms_norm_forward(scratch.normed, residual, model.vector(tensors.post_attention_norm), count, hidden,
+                             model.eps());
+    backend.linear_forward(gate_up, scratch.normed, model.matrix(tensors.gate_up), nullptr, nullptr, count);
+    if (layer_output == nullptr) return;
+    backend.swiglu_forward(scratch.activation, gate_up, count, intermediate);
+    backend.linear_forward(layer_output + first * hidden, scratch.activation, model.matrix(tensors.down), nullptr,
+                           residual, count);
+  });
 }
 
 void layer_backward(Model::State& model, int64_t layer, const LayerActivations& activations,
@@ -37,7 +58,6 @@ void layer_backward(Model::State& model, int64_t layer, const LayerActivations& 
                     const KvBlocks& dcache, const RowBatch& batch) {
   Backend& backend = model.backend;
   const LayerTensors& tensors = model.table.layers[layer];
-  const int64_t rows = batch.num_rows;
   const int64_t hidden = model.config.hidden_size;
   const int64_t intermediate = model.config.intermediate_size;
   const int64_t attention_size = model.attention.num_heads * model.attention.head_dim;
@@ -46,40 +66,48 @@ void layer_backward(Model::State& model, int64_t layer, const LayerActivations& 
     return tensor < 0 ? nullptr : gradients + model.table.tensors[tensor].gradient_offset;
   };
 
-  // MLP: residual + down(silu(gate) * up).
-  backend.swiglu_forward(scratch.activation, activations.gate_up, rows, intermediate);
-  backend.linear_backward_weight(gradient(tensors.down), dx, scratch.activation, rows, hidden, intermediate);
-  backend.linear_backward_input(scratch.activation, dx, model.matrix(tensors.down), rows);
-  backend.swiglu_backward(activations.gate_up, scratch.activation, rows, intermediate);
-  backend.rms_norm_forward(scratch.normed, activations.residual, model.vector(tensors.post_attention_norm), rows,
-                           hidden, model.eps());
-  backend.linear_backward_weight(gradient(tensors.gate_up), activations.gate_up, scratch.normed, rows,
-                                 2 * intermediate, hidden);
-  backend.linear_backward_input(scratch.normed, activations.gate_up, model.matrix(tensors.gate_up), rows);
-  backend.rms_norm_backward(dx, gradient(tensors.post_attention_norm), scratch.normed, activations.residual,
-                            model.vector(tensors.post_attention_norm), rows, hidden, model.eps());
-
-  // Attention: the rotated rows and the cache are computed again, which is cheaper than keeping them.
-  backend.linear_backward_weight(gradient(tensors.o), dx, activations.attention_output, rows, hidden,
-                                 attention_size);
-  backend.linear_backward_input(scratch.dattention, dx, model.matrix(tensors.o), rows);
-  backend.qk_norm_rope_forward(scratch.qkv_rotated, activations.qkv, model.vector(tensors.q_norm),
-                               model.vector(tensors.k_norm), model.rope_cos.get(), model.rope_sin.get(),
-                               batch.positions, model.attention, rows, model.eps());
+  // What is cheap is computed again rather than kept: the normed rows, silu(gate) * up, the rotated rows, the KV blocks.
+  for_each_chunk(batch.num_rows, [&](int64_t first, int64_t count) {
+    float* dout = dx + first * hidden;
+    float* gate_up = activations.gate_up + first * 2 * intermediate;
+    const float* residual = activations.residual + first * hidden;
+    // MLP: residual + down(silu(gate) * up).
+    backend.swiglu_forward(scratch.activation, gate_up, count, intermediate);
+    backend.linear_backward_weight(gradient(tensors.down), dout, scratch.activation, count, hidden, intermediate);
+    backend.linear_backward_input(scratch.activation, dout, model.matrix(tensors.down), count);
+    backend.swiglu_backward(gate_up, scratch.activation, count, intermediate);
+    backend.rms_norm_forward(scratch.normed, residual, model.vector(tensors.post_attention_norm), count, hidden,
+                             model.eps());
+    backend.linear_backward_weight(gradient(tensors.gate_up), gate_up, scratch.normed, count, 2 * intermediate, hidden);
+    backend.linear_backward_input(scratch.normed, gate_up, model.matrix(tensors.gate_up), count);
+    backend.rms_norm_backward(dout, gradient(tensors.post_attention_norm), scratch.normed, residual,
+                              model.vector(tensors.post_attention_norm), count, hidden, model.eps());
+    // Attention: layer_input + o(attention).
+    backend.linear_backward_weight(gradient(tensors.o), dout, activations.attention_output + first * attention_size,
+                                   count, hidden, attention_size);
+    backend.linear_backward_input(scratch.dattention + first * attention_size, dout, model.matrix(tensors.o), count);
+    backend.qk_norm_rope_forward(scratch.qkv_rotated + first * qkv_size, activations.qkv + first * qkv_size,
+                                 model.vector(tensors.q_norm), model.vector(tensors.k_norm), model.rope_cos.get(),
+                                 model.rope_sin.get(), batch.positions + first, model.attention, count, model.eps());
+  });
   backend.kv_store(cache, scratch.qkv_rotated, model.attention, batch.slices, batch.num_slices);
   backend.attention_backward(scratch.dqkv, scratch.dattention, activations.attention_output, activations.lse,
-                             scratch.qkv_rotated, cache, dcache, model.attention, batch.slices,
-                             batch.num_slices);
-  backend.qk_norm_rope_backward(scratch.dqkv, gradient(tensors.q_norm), gradient(tensors.k_norm), activations.qkv,
-                                model.vector(tensors.q_norm), model.vector(tensors.k_norm), model.rope_cos.get(),
-                                model.rope_sin.get(), batch.positions, model.attention, rows, model.eps());
-  backend.rms_norm_forward(scratch.normed, activations.layer_input, model.vector(tensors.input_norm), rows, hidden,
-                           model.eps());
-  backend.linear_backward_weight(gradient(tensors.qkv), scratch.dqkv, scratch.normed, rows, qkv_size, hidden);
-  if (tensors.qkv_bias >= 0) backend.bias_backward(gradient(tensors.qkv_bias), scratch.dqkv, rows, qkv_size);
-  backend.linear_backward_input(scratch.normed, scratch.dqkv, model.matrix(tensors.qkv), rows);
-  backend.rms_norm_backward(dx, gradient(tensors.input_norm), scratch.normed, activations.layer_input,
-                            model.vector(tensors.input_norm), rows, hidden, model.eps());
+                             scratch.qkv_rotated, cache, dcache, model.attention, batch.slices, batch.num_slices);
+
+  for_each_chunk(batch.num_rows, [&](int64_t first, int64_t count) {
+    float* dqkv = scratch.dqkv + first * qkv_size;
+    const float* layer_input = activations.layer_input + first * hidden;
+    backend.qk_norm_rope_backward(dqkv, gradient(tensors.q_norm), gradient(tensors.k_norm),
+                                  activations.qkv + first * qkv_size, model.vector(tensors.q_norm),
+                                  model.vector(tensors.k_norm), model.rope_cos.get(), model.rope_sin.get(),
+                                  batch.positions + first, model.attention, count, model.eps());
+    backend.rms_norm_forward(scratch.normed, layer_input, model.vector(tensors.input_norm), count, hidden, model.eps());
+    backend.linear_backward_weight(gradient(tensors.qkv), dqkv, scratch.normed, count, qkv_size, hidden);
+    if (tensors.qkv_bias >= 0) backend.bias_backward(gradient(tensors.qkv_bias), dqkv, count, qkv_size);
+    backend.linear_backward_input(scratch.normed, dqkv, model.matrix(tensors.qkv), count);
+    backend.rms_norm_backward(dx + first * hidden, gradient(tensors.input_norm), scratch.normed, layer_input,
+                              model.vector(tensors.input_norm), count, hidden, model.eps());
+  });
 }
 
 }  // namespace wideseek

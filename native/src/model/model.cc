@@ -218,12 +218,13 @@ void Model::reserve_inference(int64_t max_rows, int64_t max_context) {
   if (max_rows <= state.max_rows) return;
   const ModelConfig& config = state.config;
   const int64_t attention_size = config.num_heads * config.head_dim;
-  const int64_t per_row = 2 * config.hidden_size + state.attention.qkv_size() + attention_size +
-                          3 * config.intermediate_size;
-  const int64_t logit_floats = lm_head_chunk_rows(config.vocab_size) * config.vocab_size;
+  const int64_t per_row =
+      config.hidden_size + state.attention.qkv_size() + attention_size + 2 * config.intermediate_size;
+  const int64_t scratch = kLayerChunkRows * (config.hidden_size + config.intermediate_size) +
+                          lm_head_chunk_rows(config.vocab_size) * (config.hidden_size + config.vocab_size);
   state.max_rows = 0;
   state.workspace = DeviceArray<float>();
-  state.workspace = DeviceArray<float>(state.backend, max_rows * per_row + logit_floats);
+  state.workspace = DeviceArray<float>(state.backend, max_rows * per_row + scratch);
   state.row_indices = DeviceArray<int32_t>(state.backend, 3 * max_rows);
   state.max_rows = max_rows;
 }
@@ -234,8 +235,9 @@ void Model::forward(const InferenceBatch& batch, KvCache& cache, float* logits) 
   const ModelConfig& config = state.config;
   constexpr const char* kOp = "Model::forward";
   const int64_t rows = batch.num_rows;
-  WS_CHECK(rows <= state.max_rows, kInvalidArgument, kOp,
-           "rows: got " + std::to_string(rows) + ", limit is the reserved " + std::to_string(state.max_rows));
+  WS_CHECK(rows <= state.max_rows && batch.num_logit_rows <= state.max_rows, kInvalidArgument, kOp,
+           "rows and logit rows: got " + std::to_string(rows) + " and " + std::to_string(batch.num_logit_rows) +
+               ", limit is the reserved " + std::to_string(state.max_rows));
   if (rows == 0) return;
   std::vector<int32_t> positions(static_cast<size_t>(rows));
   for (int64_t s = 0; s < batch.num_sequences; ++s) {
@@ -256,18 +258,20 @@ void Model::forward(const InferenceBatch& batch, KvCache& cache, float* logits) 
   }
 
   float* next = state.workspace.get();
-  const auto take = [&](int64_t width) {
+  const auto take = [&](int64_t count, int64_t width) {
     float* taken = next;
-    next += state.max_rows * width;
+    next += count * width;
     return taken;
   };
-  float* x = take(config.hidden_size);
-  float* normed = take(config.hidden_size);
-  float* qkv = take(state.attention.qkv_size());
-  float* attention_output = take(config.num_heads * config.head_dim);
-  float* gate_up = take(2 * config.intermediate_size);
-  float* activation = take(config.intermediate_size);
-  float* chunk_logits = next;
+  const int64_t chunk_rows = lm_head_chunk_rows(config.vocab_size);
+  float* x = take(state.max_rows, config.hidden_size);
+  float* qkv = take(state.max_rows, state.attention.qkv_size());
+  float* attention_output = take(state.max_rows, config.num_heads * config.head_dim);
+  float* gate_up = take(state.max_rows, 2 * config.intermediate_size);
+  float* normed = take(kLayerChunkRows, config.hidden_size);
+  float* activation = take(kLayerChunkRows, config.intermediate_size);
+  float* gathered = take(chunk_rows, config.hidden_size);
+  float* chunk_logits = take(chunk_rows, config.vocab_size);
 
   int32_t* token_ids = state.row_indices.get();
   int32_t* device_positions = token_ids + state.max_rows;
@@ -278,17 +282,16 @@ void Model::forward(const InferenceBatch& batch, KvCache& cache, float* logits) 
 
   const RowBatch row_batch{rows, token_ids, device_positions, batch.sequences, batch.num_sequences};
   const LayerActivations activations{x, qkv, attention_output, nullptr, x, gate_up};
-  const LayerScratch scratch{normed, qkv, activation, nullptr, nullptr};
+  const LayerScratch scratch{normed, activation, qkv, nullptr, nullptr};
   backend.embedding_forward(x, state.matrix(state.table.embedding), token_ids, rows);
   for (int64_t layer = 0; layer < config.num_layers; ++layer) {
     layer_forward(state, layer, activations, scratch, x, cache.layer(layer).blocks, row_batch);
   }
 
-  const int64_t chunk_rows = lm_head_chunk_rows(config.vocab_size);
   for (int64_t first = 0; first < batch.num_logit_rows; first += chunk_rows) {
     const int64_t count = std::min(chunk_rows, batch.num_logit_rows - first);
     // The gathered rows are normed in place.
-    lm_head_logits(state, chunk_logits, normed, normed, x, logit_rows + first, count);
+    lm_head_logits(state, chunk_logits, gathered, gathered, x, logit_rows + first, count);
     backend.download(logits + first * config.vocab_size, chunk_logits,
                      count * config.vocab_size * static_cast<int64_t>(sizeof(float)));
   }

@@ -25,11 +25,14 @@ struct LayerActivations {
   float* gate_up;           // [T,2F]
 };
 
-// Scratch of one layer, forward or backward; nothing in it outlives the call.
+// Rows that go through the row-wise operations of a layer at a time.
+constexpr int64_t kLayerChunkRows = 512;
+
+// Scratch of one layer, forward or backward; nothing in it outlives the call. R = min(T, kLayerChunkRows).
 struct LayerScratch {
-  float* normed;       // [T,C]
+  float* normed;       // [R,C]
+  float* activation;   // [R,F]
   float* qkv_rotated;  // [T,qkv_size]; may be the layer's qkv when that is not kept
-  float* activation;   // [T,F]; may overlap qkv_rotated, dqkv and dattention
   float* dqkv;         // [T,qkv_size], backward only
   float* dattention;   // [T,H*D], backward only
 };

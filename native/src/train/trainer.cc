@@ -65,14 +65,11 @@ Workspace plan_workspace(Arena& arena, const Model::State& model, const TrainerO
     kept.gate_up = arena.take(tokens * 2 * config.intermediate_size);
     work.activations.push_back(kept);
   }
-  work.scratch.normed = arena.take(tokens * hidden);
-  // The MLP's scratch and the attention's are never alive together.
-  const int64_t shared_width = std::max(config.intermediate_size, 2 * qkv_size + attention_size);
-  float* shared = arena.take(tokens * shared_width);
-  work.scratch.activation = shared;
-  work.scratch.qkv_rotated = shared;
-  work.scratch.dqkv = shared == nullptr ? nullptr : shared + tokens * qkv_size;
-  work.scratch.dattention = shared == nullptr ? nullptr : shared + 2 * tokens * qkv_size;
+  work.scratch.normed = arena.take(std::min(tokens, kLayerChunkRows) * hidden);
+  work.scratch.activation = arena.take(std::min(tokens, kLayerChunkRows) * config.intermediate_size);
+  work.scratch.qkv_rotated = arena.take(tokens * qkv_size);
+  work.scratch.dqkv = arena.take(tokens * qkv_size);
+  work.scratch.dattention = arena.take(tokens * attention_size);
   work.dx = arena.take(tokens * hidden);
   const int64_t chunk_rows = lm_head_chunk_rows(config.vocab_size);
   work.logits = arena.take(chunk_rows * config.vocab_size);
