@@ -13,11 +13,11 @@ void check_gradients(const ModelConfig& config, const LossSettings& loss, bool r
   Random random(3);
   Batch batch;
   const std::vector<int32_t> shared = random_tokens(random, config.vocab_size, 18);
-  for (const int64_t extra : {5, 9, 0}) {
+  for (const int64_t extra : {2, 5, 0}) {
     std::vector<int32_t> tokens = shared;
     const std::vector<int32_t> tail = random_tokens(random, config.vocab_size, extra);
     tokens.insert(tokens.end(), tail.begin(), tail.end());
-    batch.add(tokens, random, extra != 9);
+    batch.add(tokens, random, extra != 5);
   }
   Trainer trainer(model, {256, recompute});
   // Ratios well inside and well outside the clip range, so that no difference step crosses an edge.

@@ -1,6 +1,10 @@
 // Small random models and batches for the model and trainer tests.
 #pragma once
 
+#include <algorithm>
+#include <cmath>
+#include <cstring>
+#include <limits>
 #include <memory>
 #include <vector>
 
