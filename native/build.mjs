@@ -1,6 +1,6 @@
 // Builds the addon with cmake-js: quiet, incremental, and without any download.
 import { spawnSync } from "node:child_process";
-import { existsSync, rmSync } from "node:fs";
+import { existsSync, mkdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { createRequire } from "node:module";
 import { dirname, join } from "node:path";
 import { fileURLToPath } from "node:url";
@@ -27,6 +27,34 @@ if (missing.length > 0) {
     process.platform === "darwin" ? "xcode-select --install; brew install cmake" : "apt-get install cmake g++";
   fail(`wideseek needs ${missing.join(" and ")} to build its native core; for example: ${hint}`);
 }
+
+/** True while the process that wrote the lock runs; one that was killed leaves its lock behind. */
+function isHeld(lock) {
+  try {
+    process.kill(Number(readFileSync(lock, "utf8")), 0);
+    return true;
+  } catch (error) {
+    return error.code === "EPERM";
+  }
+}
+
+/** Two builds in one directory would destroy each other's files, so the second one waits. */
+function takeLock(lock) {
+  mkdirSync(buildDir, { recursive: true });
+  for (;;) {
+    try {
+      writeFileSync(lock, String(process.pid), { flag: "wx" });
+      process.on("exit", () => rmSync(lock, { force: true }));
+      return;
+    } catch (error) {
+      if (error.code !== "EEXIST") throw error;
+      if (!isHeld(lock)) rmSync(lock, { force: true });
+      else Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, 100);
+    }
+  }
+}
+
+takeLock(join(buildDir, ".lock"));
 
 // A configure step that failed half-way leaves a cache that cmake-js would take for a finished one.
 const configured = ["build.ninja", "Makefile"].some((name) => existsSync(join(buildDir, name)));

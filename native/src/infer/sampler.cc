@@ -4,7 +4,7 @@
 #include <algorithm>
 #include <bit>
 #include <cmath>
-#include <numeric>
+#include <functional>
 #include <string>
 
 #include "base/error.h"
@@ -88,54 +88,65 @@ int32_t draw_unfiltered(const std::vector<float>& weights, double uniform, doubl
   return static_cast<int32_t>(std::max_element(weights.begin(), weights.end()) - weights.begin());
 }
 
-// Leaves the kept tokens in workspace.candidates; returns the sum of their weights.
-double apply_filters(const SamplingSettings& settings, SamplerWorkspace& workspace) {
-  const std::vector<float>& weights = workspace.weights;
-  std::vector<int32_t>& candidates = workspace.candidates;
-  const int64_t vocab_size = static_cast<int64_t>(weights.size());
-  candidates.resize(weights.size());
-  std::iota(candidates.begin(), candidates.end(), 0);
+// The k-th largest weight.
+float kth_largest(const std::vector<float>& weights, int64_t k, std::vector<float>& scratch) {
+  scratch = weights;
+  const auto kth = scratch.begin() + (k - 1);
+  std::nth_element(scratch.begin(), kth, scratch.end(), std::greater<>());
+  return *kth;
+}
+
+// Keeps the smallest descending prefix of `candidates` with at least top_p of their mass, at least one.
+void keep_nucleus(const std::vector<float>& weights, double wanted_mass, std::vector<int32_t>& candidates) {
   // Equal weights in vocabulary order, so that the result does not depend on the sort.
   const auto heavier = [&weights](int32_t a, int32_t b) {
     return weights[a] != weights[b] ? weights[a] > weights[b] : a < b;
   };
-  if (settings.top_k > 0 && settings.top_k < vocab_size) {
-    const auto kth = candidates.begin() + (settings.top_k - 1);
-    std::nth_element(candidates.begin(), kth, candidates.end(), heavier);
-    const float threshold = weights[*kth];
-    // Every tie of the k-th value stays.
-    std::erase_if(candidates, [&](int32_t token) { return weights[token] < threshold; });
+  const size_t size = candidates.size();
+  double mass = 0;
+  size_t num_kept = 0;
+  size_t num_sorted = 0;
+  while (num_kept < size && (num_kept == 0 || mass < wanted_mass)) {
+    if (num_kept == num_sorted) {
+      // Sorted piece by piece: the prefix is usually short.
+      const auto first = candidates.begin() + static_cast<int64_t>(num_sorted);
+      num_sorted = num_sorted > size / 8 ? size : std::min(size, std::max<size_t>(64, num_sorted * 4));
+      const auto last = candidates.begin() + static_cast<int64_t>(num_sorted);
+      if (last == candidates.end()) {
+        std::sort(first, last, heavier);
+      } else {
+        std::partial_sort(first, last, candidates.end(), heavier);
+      }
+    }
+    mass += weights[candidates[num_kept++]];
   }
+  candidates.resize(num_kept);
+  std::sort(candidates.begin(), candidates.end());
+}
+
+// Leaves the kept tokens in workspace.candidates in vocabulary order; returns the sum of their weights.
+double apply_filters(const SamplingSettings& settings, SamplerWorkspace& workspace) {
+  const std::vector<float>& weights = workspace.weights;
+  std::vector<int32_t>& candidates = workspace.candidates;
+  const int64_t vocab_size = static_cast<int64_t>(weights.size());
   const auto mass = [&] {
     double sum = 0;
     for (const int32_t token : candidates) sum += weights[token];
     return sum;
   };
-  std::sort(candidates.begin(), candidates.end());  // a fixed order of summation
-  double total = mass();
-  if (settings.top_p < 1) {
-    // The smallest descending prefix with at least top_p of the mass. Sorted piece by piece: it is usually short.
-    double kept = 0;
-    size_t num_kept = 0;
-    size_t num_sorted = 0;
-    while (num_kept < candidates.size() && (num_kept == 0 || kept < settings.top_p * total)) {
-      if (num_kept == num_sorted) {
-        num_sorted = std::min(candidates.size(), std::max<size_t>(64, num_sorted * 4));
-        const auto piece = candidates.begin() + static_cast<int64_t>(num_kept);
-        std::partial_sort(piece, candidates.begin() + static_cast<int64_t>(num_sorted), candidates.end(), heavier);
-      }
-      kept += weights[candidates[num_kept++]];
-    }
-    candidates.resize(num_kept);
-    std::sort(candidates.begin(), candidates.end());
-    total = mass();
+  // Every tie of the k-th value stays.
+  const bool has_top_k = settings.top_k > 0 && settings.top_k < vocab_size;
+  const float threshold = has_top_k ? kth_largest(weights, settings.top_k, workspace.scratch) : 0;
+  candidates.clear();
+  for (int64_t token = 0; token < vocab_size; ++token) {
+    if (weights[token] >= threshold) candidates.push_back(static_cast<int32_t>(token));
   }
+  if (settings.top_p < 1) keep_nucleus(weights, settings.top_p * mass(), candidates);
   if (settings.min_p > 0) {
     // Weights are relative to the largest logit, whose weight is exactly 1 and which no filter removes.
     std::erase_if(candidates, [&](int32_t token) { return weights[token] < settings.min_p; });
-    total = mass();
   }
-  return total;
+  return mass();
 }
 
 }  // namespace

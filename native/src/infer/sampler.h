@@ -30,6 +30,7 @@ struct SamplerWorkspace {
   std::vector<float> penalized;     // logits after the repetition penalty
   std::vector<float> weights;       // exp((logit - max) / temperature)
   std::vector<double> chunk_sums;   // of runs of weights
+  std::vector<float> scratch;       // weights in another order
   std::vector<int32_t> candidates;  // tokens that the filters keep
 };
 
