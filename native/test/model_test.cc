@@ -15,7 +15,7 @@ std::vector<float> generate_logprobs(Model& model, Backend& backend, const Batch
   Random random(seed);
   const int64_t num_sequences = static_cast<int64_t>(batch.cu_seqlens.size()) - 1;
   const int64_t vocab_size = model.config().vocab_size;
-  model.reserve_inference(512, 256);
+  model.reserve_inference(1024, 256);
   KvCache cache(backend, model.config(), 256);
   std::vector<int32_t> free_blocks;
   for (int32_t block = 0; block < 256; ++block) free_blocks.push_back(block * 37 % 256);  // scattered
@@ -64,7 +64,7 @@ std::vector<float> generate_logprobs(Model& model, Backend& backend, const Batch
 void check_bit_equality(const ModelConfig& config, DType dtype, int num_threads) {
   Instance made = make_model(config, 5, num_threads, dtype);
   const Batch batch = branching_batch(8, config.vocab_size);
-  Trainer trainer(*made.model, {512, false});
+  Trainer trainer(*made.model, {1024, false});
   std::vector<float> trained(batch.token_ids.size()), entropies(batch.token_ids.size());
   trainer.logprobs(batch.view(), 0.7f, trained.data(), entropies.data());
   for (uint64_t seed = 0; seed < 6; ++seed) {

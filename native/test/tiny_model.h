@@ -127,6 +127,8 @@ inline Batch branching_batch(uint64_t seed, int64_t vocab_size) {
     batch.add(tokens, random, s % 2 == 0);
   }
   batch.add(sequences[1], random);  // the same sequence twice
+  batch.add(std::vector<int32_t>(40, 7), random);  // blocks that are equal but stand after different tokens
+  batch.add(std::vector<int32_t>(54, 7), random);
   batch.add({3}, random);
   return batch;
 }
