@@ -26,10 +26,20 @@ struct Shape {
 
 ModelConfig config_of(int64_t vocab, int64_t hidden, int64_t layers, int64_t heads, int64_t kv_heads, int64_t head_dim,
                       int64_t intermediate) {
-  return {.vocab_size = vocab, .hidden_size = hidden, .intermediate_size = intermediate, .num_layers = layers,
-          .num_heads = heads, .num_kv_heads = kv_heads, .head_dim = head_dim, .max_position_embeddings = 4096,
-          .rms_norm_eps = 1e-6, .rope_theta = 1e6, .yarn = std::nullopt, .tie_word_embeddings = true,
-          .qkv_bias = false, .qk_norm = true};
+  return {.vocab_size = vocab,
+          .hidden_size = hidden,
+          .intermediate_size = intermediate,
+          .num_layers = layers,
+          .num_heads = heads,
+          .num_kv_heads = kv_heads,
+          .head_dim = head_dim,
+          .max_position_embeddings = 4096,
+          .rms_norm_eps = 1e-6,
+          .rope_theta = 1e6,
+          .yarn = std::nullopt,
+          .tie_word_embeddings = true,
+          .qkv_bias = false,
+          .qk_norm = true};
 }
 
 double seconds_now() {
@@ -62,8 +72,8 @@ struct Bench {
     std::printf(
         "{\"bench\":\"native_train\",\"shape\":\"%s\",\"phase\":\"%s\",\"threads\":%d,\"tokens\":%lld,"
         "\"seconds\":%.6f,\"cpu_seconds\":%.6f,\"tokens_per_second\":%.1f}\n",
-        shape.c_str(), phase.c_str(), num_threads, static_cast<long long>(tokens), median,
-        cpu_seconds, static_cast<double>(tokens) / median);
+        shape.c_str(), phase.c_str(), num_threads, static_cast<long long>(tokens), median, cpu_seconds,
+        static_cast<double>(tokens) / median);
     std::fflush(stdout);
   }
 };
@@ -81,12 +91,13 @@ void bench_training(Bench& bench, Backend& backend, Model& model, const Shape& s
     }
     cu_seqlens.push_back(static_cast<int32_t>(token_ids.size()));
   }
-  const PackedBatch batch{tokens, shape.num_sequences, token_ids.data(), cu_seqlens.data(), weights.data(),
-                          advantages.data(), behavior.data(), nullptr};
+  const PackedBatch batch{tokens,         shape.num_sequences, token_ids.data(), cu_seqlens.data(),
+                          weights.data(), advantages.data(),   behavior.data(),  nullptr};
   Trainer trainer(model, {tokens, false});
   const LossSettings loss{LossKind::kGrpo, 1.0f, 0.2f, 0.28f, 10.0f, 0.0f};
   const OptimizerSettings adamw{1e-4, 1.0, 0.9, 0.999, 1e-8, 0.01};
-  bench.measure(shape.name, "logprobs", tokens, [&] { trainer.logprobs(batch, 1.0f, behavior.data(), entropies.data()); });
+  bench.measure(shape.name, "logprobs", tokens,
+                [&] { trainer.logprobs(batch, 1.0f, behavior.data(), entropies.data()); });
   bench.measure(shape.name, "forward_backward", tokens, [&] { trainer.forward_backward(batch, loss, nullptr); });
   bench.measure(shape.name, "optimizer_step", tokens, [&] { trainer.optimizer_step(adamw); });
   bench.measure(shape.name, "train_step", tokens, [&] {

@@ -1,10 +1,11 @@
-// THE seam: what a device must be able to do for one Qwen decoder. The unit is the fused operation as the model needs it.
-// The model's forward and backward pass, the trainer and the optimizer are written once, against this page.
+// THE seam: what a device must be able to do for one Qwen decoder. The unit is the fused operation as the model needs
+// it. The model's forward and backward pass, the trainer and the optimizer are written once, against this page.
 //
-// Pointers are device memory unless "host" is said; everything is fp32 and row-major, [rows, cols], unless said otherwise.
-// Outputs are overwritten unless "accumulated" is said, and alias no input unless said. Work runs on one in-order stream;
-// only download, synchronize and functions that return numbers wait. Every operation gives the same bits for any number of
-// threads, and a row of a forward operation depends on that row (and, in attention, on its own sequence) alone.
+// Pointers are device memory unless "host" is said; everything is fp32 and row-major, [rows, cols], unless said
+// otherwise. Outputs are overwritten unless "accumulated" is said, and alias no input unless said. Work runs on one
+// in-order stream; only download, synchronize and functions that return numbers wait. Every operation gives the same
+// bits for any number of threads, and a row of a forward operation depends on that row (and, in attention, on its own
+// sequence) alone.
 #pragma once
 
 #include <cstdint>
@@ -53,7 +54,7 @@ struct KvBlocks {
 // One trained next-token prediction of a chunk of logit rows. Targets are sorted by row.
 struct Targets {
   int64_t num_targets;
-  const int32_t* rows;      // row of the chunk whose logits predict the token
+  const int32_t* rows;  // row of the chunk whose logits predict the token
   const int32_t* tokens;
 };
 
@@ -103,8 +104,7 @@ class Backend {
   // out [T,C] = table[token_ids]; token_ids [T] in range.
   virtual void embedding_forward(float* out, const Weight& table, const int32_t* token_ids, int64_t T) = 0;
   // dtable [V,C] accumulated, row token_ids[t] += dout [T,C] row t.
-  virtual void embedding_backward(float* dtable, const float* dout, const int32_t* token_ids, int64_t T,
-                                  int64_t C) = 0;
+  virtual void embedding_backward(float* dtable, const float* dout, const int32_t* token_ids, int64_t T, int64_t C) = 0;
 
   // ---- RMSNorm (HF Qwen3RMSNorm): out [T,C] = x * rstd * weight, rstd = 1/sqrt(mean(x^2) + eps). out may be x.
   virtual void rms_norm_forward(float* out, const float* x, const float* weight, int64_t T, int64_t C, float eps) = 0;
@@ -132,10 +132,9 @@ class Backend {
                                     const AttentionShape& shape, int64_t T, float eps) = 0;
   // dqkv [T,qkv_size] in place: in, gradient of the rotated rows; out, of `qkv`, the rows before norm and rotation.
   // dq_norm, dk_norm [D] accumulated.
-  virtual void qk_norm_rope_backward(float* dqkv, float* dq_norm, float* dk_norm, const float* qkv,
-                                     const float* q_norm, const float* k_norm, const float* cos, const float* sin,
-                                     const int32_t* positions, const AttentionShape& shape, int64_t T,
-                                     float eps) = 0;
+  virtual void qk_norm_rope_backward(float* dqkv, float* dq_norm, float* dk_norm, const float* qkv, const float* q_norm,
+                                     const float* k_norm, const float* cos, const float* sin, const int32_t* positions,
+                                     const AttentionShape& shape, int64_t T, float eps) = 0;
   // Copies the k and v parts of rotated rows to their blocks.
   virtual void kv_store(const KvBlocks& cache, const float* qkv, const AttentionShape& shape,
                         const SequenceSlice* slices, int64_t num_slices) = 0;
@@ -145,9 +144,9 @@ class Backend {
   // dqkv [T,qkv_size]. Slices may share blocks: the gradients of a shared block's keys and values are the sum over all
   // slices that attend to it, and appear in the rows that stored it. Every block that a table names was stored by rows
   // of this batch. dcache is scratch with as many blocks as cache.
-  virtual void attention_backward(float* dqkv, const float* dout, const float* out, const float* lse,
-                                  const float* qkv, const KvBlocks& cache, const KvBlocks& dcache,
-                                  const AttentionShape& shape, const SequenceSlice* slices, int64_t num_slices) = 0;
+  virtual void attention_backward(float* dqkv, const float* dout, const float* out, const float* lse, const float* qkv,
+                                  const KvBlocks& cache, const KvBlocks& dcache, const AttentionShape& shape,
+                                  const SequenceSlice* slices, int64_t num_slices) = 0;
 
   // ---- SwiGLU. gate_up rows are [gate: F | up: F].
   // out [T,F] = silu(gate) * up.
@@ -167,9 +166,8 @@ class Backend {
                                const float* logits, const Targets& targets, int64_t R, int64_t V,
                                float temperature) = 0;
   // logits [R,V] in place: become their own gradient, from dlogprobs per target.
-  virtual void logprob_backward(float* logits, const float* dlogprobs, const float* row_max,
-                                const float* row_log_sum, const Targets& targets, int64_t R, int64_t V,
-                                float temperature) = 0;
+  virtual void logprob_backward(float* logits, const float* dlogprobs, const float* row_max, const float* row_log_sum,
+                                const Targets& targets, int64_t R, int64_t V, float temperature) = 0;
   // dlogprobs = d(sum_t weight_t * loss_t)/d logprob_t per target. Adds to host `stats`.
   virtual void token_loss(float* dlogprobs, LossStats& stats, const float* logprobs, const float* row_entropy,
                           const Targets& targets, const LossInputs& inputs, const LossSettings& settings) = 0;
@@ -178,15 +176,16 @@ class Backend {
   // Sum of squares in double, in a fixed order. Not finite if a value is not.
   virtual double sum_squares(const float* values, int64_t count) = 0;
   // torch.optim.AdamW on `count` elements; weights and moments updated in place, gradients set to zero.
-  virtual void adamw_step(float* weights, float* gradients, float* first_moment, float* second_moment,
-                          int64_t count, const AdamWStep& step) = 0;
+  virtual void adamw_step(float* weights, float* gradients, float* first_moment, float* second_moment, int64_t count,
+                          const AdamWStep& step) = 0;
 };
 
 // device "cpu". "cuda" is kUnsupported in a build without it; anything else kInvalidArgument. num_threads >= 1.
 std::unique_ptr<Backend> create_backend(const std::string& device, int num_threads);
 
 // ln softmax(logits / temperature)[token] of one row of [vocab_size] host logits, in the exact reduction order that the
-// training forward uses. temperature must be > 0. Also used by the sampler, which is what makes it on-policy to the bit.
+// training forward uses. temperature must be > 0. Also used by the sampler, which is what makes it on-policy to the
+// bit.
 float row_logprob(const float* logits, int64_t vocab_size, int32_t token, float temperature);
 
 // Owned device array of T.
@@ -195,7 +194,9 @@ class DeviceArray {
  public:
   DeviceArray() = default;
   DeviceArray(Backend& backend, int64_t count)
-      : backend_(&backend), data_(static_cast<T*>(backend.allocate(count * static_cast<int64_t>(sizeof(T))))), count_(count) {}
+      : backend_(&backend),
+        data_(static_cast<T*>(backend.allocate(count * static_cast<int64_t>(sizeof(T))))),
+        count_(count) {}
   DeviceArray(DeviceArray&& other) noexcept { swap(other); }
   DeviceArray& operator=(DeviceArray&& other) noexcept {
     DeviceArray moved(std::move(other));

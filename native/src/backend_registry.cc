@@ -11,7 +11,8 @@ std::unique_ptr<Backend> create_backend(const std::string& device, int num_threa
   if (device == "cpu") return create_cpu_backend(num_threads);
   WS_CHECK(device != "cuda", kUnsupported, "create_backend",
            "device: got \"cuda\", but this build has no CUDA backend; use \"cpu\"");
-  throw Error(ErrorCode::kInvalidArgument, "create_backend", "device: got \"" + device + "\", must be \"cpu\" or \"cuda\"");
+  throw Error(ErrorCode::kInvalidArgument, "create_backend",
+              "device: got \"" + device + "\", must be \"cpu\" or \"cuda\"");
 }
 
 }  // namespace wideseek

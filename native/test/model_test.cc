@@ -1,6 +1,6 @@
 // The model: its parameter table, and that generation gives the trainer's log-probabilities to the bit.
-#include "check.h"
 #include "base/error.h"
+#include "check.h"
 #include "model/rope_table.h"
 #include "tiny_model.h"
 
@@ -55,8 +55,8 @@ std::vector<float> generate_logprobs(Model& model, Backend& backend, const Batch
       const auto [s, position] = origin[row];
       if (position + 1 == batch.length(s)) continue;
       const int64_t next = batch.cu_seqlens[s] + position + 1;
-      logprobs[next] =
-          row_logprob(logits.data() + row * static_cast<size_t>(vocab_size), vocab_size, batch.token_ids[next], temperature);
+      logprobs[next] = row_logprob(logits.data() + row * static_cast<size_t>(vocab_size), vocab_size,
+                                   batch.token_ids[next], temperature);
     }
   }
 }
@@ -90,7 +90,8 @@ TEST(parameter_table_follows_the_architecture) {
   CHECK(biased.model->parameters().size() == 2 * 12 + 3);
   for (const Parameter& parameter : untied.model->parameters()) {
     CHECK(parameter.decayed == (parameter.shape.size() == 2));
-    if (parameter.name == "model.layers.1.self_attn.k_proj.weight") CHECK(parameter.shape == (std::vector<int64_t>{12, 12}));
+    if (parameter.name == "model.layers.1.self_attn.k_proj.weight")
+      CHECK(parameter.shape == (std::vector<int64_t>{12, 12}));
     if (parameter.name == "model.layers.0.mlp.up_proj.weight") CHECK(parameter.shape == (std::vector<int64_t>{20, 12}));
   }
 }

@@ -49,7 +49,8 @@ TEST(rotation_by_position_keeps_relative_angles) {
   const std::vector<float> row = normals(3, 30);
   const auto rotated = [&](int32_t position) {
     std::vector<float> out = row;
-    backend->qk_norm_rope_forward(out.data(), out.data(), nullptr, nullptr, cos.data(), sin.data(), &position, shape, 1, 0);
+    backend->qk_norm_rope_forward(out.data(), out.data(), nullptr, nullptr, cos.data(), sin.data(), &position, shape, 1,
+                                  0);
     return out;
   };
   CHECK(same_bits(rotated(0), row));
@@ -94,10 +95,11 @@ TEST(logprobs_entropies_and_their_gradient_match_a_softmax_in_double) {
   const Targets targets{5, rows.data(), tokens.data()};
   const std::vector<float> dlogprobs{0.5f, -1.0f, 2.0f, 0.25f, 0.25f};
   std::vector<float> logprobs(5), row_max(R), log_sum(R), entropy(R);
-  backend->logprob_forward(logprobs.data(), row_max.data(), log_sum.data(), entropy.data(), logits.data(), targets, R, V,
-                           temperature);
+  backend->logprob_forward(logprobs.data(), row_max.data(), log_sum.data(), entropy.data(), logits.data(), targets, R,
+                           V, temperature);
   std::vector<float> gradient = logits;
-  backend->logprob_backward(gradient.data(), dlogprobs.data(), row_max.data(), log_sum.data(), targets, R, V, temperature);
+  backend->logprob_backward(gradient.data(), dlogprobs.data(), row_max.data(), log_sum.data(), targets, R, V,
+                            temperature);
   for (int64_t r = 0; r < R; ++r) {
     double total = 0, expected_entropy = 0;
     for (int64_t v = 0; v < V; ++v) total += std::exp(double{logits[r * V + v]} / temperature);

@@ -18,9 +18,20 @@ namespace tiny {
 using namespace wideseek;
 
 inline ModelConfig qwen3(bool tied) {
-  return {.vocab_size = 19, .hidden_size = 12, .intermediate_size = 20, .num_layers = 2, .num_heads = 4,
-          .num_kv_heads = 2, .head_dim = 6, .max_position_embeddings = 512, .rms_norm_eps = 1e-6, .rope_theta = 10000,
-          .yarn = std::nullopt, .tie_word_embeddings = tied, .qkv_bias = false, .qk_norm = true};
+  return {.vocab_size = 19,
+          .hidden_size = 12,
+          .intermediate_size = 20,
+          .num_layers = 2,
+          .num_heads = 4,
+          .num_kv_heads = 2,
+          .head_dim = 6,
+          .max_position_embeddings = 512,
+          .rms_norm_eps = 1e-6,
+          .rope_theta = 10000,
+          .yarn = std::nullopt,
+          .tie_word_embeddings = tied,
+          .qkv_bias = false,
+          .qk_norm = true};
 }
 
 inline ModelConfig qwen2() {
@@ -86,8 +97,14 @@ struct Batch {
   std::vector<float> loss_weights, advantages, behavior_logprobs, ref_logprobs;
 
   PackedBatch view() const {
-    return {static_cast<int64_t>(token_ids.size()), static_cast<int64_t>(cu_seqlens.size()) - 1, token_ids.data(),
-            cu_seqlens.data(), loss_weights.data(), advantages.data(), behavior_logprobs.data(), ref_logprobs.data()};
+    return {static_cast<int64_t>(token_ids.size()),
+            static_cast<int64_t>(cu_seqlens.size()) - 1,
+            token_ids.data(),
+            cu_seqlens.data(),
+            loss_weights.data(),
+            advantages.data(),
+            behavior_logprobs.data(),
+            ref_logprobs.data()};
   }
   int64_t length(int64_t s) const { return cu_seqlens[s + 1] - cu_seqlens[s]; }
   // Every token but the first is trained with some weight when `dense`, else about half.
@@ -126,7 +143,7 @@ inline Batch branching_batch(uint64_t seed, int64_t vocab_size) {
     sequences.push_back(tokens);
     batch.add(tokens, random, s % 2 == 0);
   }
-  batch.add(sequences[1], random);  // the same sequence twice
+  batch.add(sequences[1], random);                 // the same sequence twice
   batch.add(std::vector<int32_t>(40, 7), random);  // blocks that are equal but stand after different tokens
   batch.add(std::vector<int32_t>(54, 7), random);
   batch.add({3}, random);

@@ -37,8 +37,13 @@ Outcome train_apart(const ModelConfig& config, const Batch& batch, const LossSet
     const int32_t first = batch.cu_seqlens[s];
     const int32_t bounds[] = {0, batch.cu_seqlens[s + 1] - first};
     std::vector<float> logprobs(static_cast<size_t>(bounds[1]));
-    const PackedBatch one{bounds[1], 1, batch.token_ids.data() + first, bounds, batch.loss_weights.data() + first,
-                          batch.advantages.data() + first, batch.behavior_logprobs.data() + first,
+    const PackedBatch one{bounds[1],
+                          1,
+                          batch.token_ids.data() + first,
+                          bounds,
+                          batch.loss_weights.data() + first,
+                          batch.advantages.data() + first,
+                          batch.behavior_logprobs.data() + first,
                           batch.ref_logprobs.data() + first};
     const LossStats stats = trainer.forward_backward(one, loss, logprobs.data());
     outcome.stats.loss += stats.loss;
@@ -101,7 +106,8 @@ TEST(on_policy_logprobs_give_a_ratio_of_exactly_one) {
   std::vector<float> entropies(batch.token_ids.size());
   trainer.logprobs(batch.view(), grpo().temperature, batch.behavior_logprobs.data(), entropies.data());
   const LossStats stats = trainer.forward_backward(batch.view(), grpo(), nullptr);
-  CHECK(stats.min_ratio == 1.0 && stats.max_ratio == 1.0 && stats.sum_kl_k1 == 0.0 && stats.max_abs_logprob_diff == 0.0);
+  CHECK(stats.min_ratio == 1.0 && stats.max_ratio == 1.0 && stats.sum_kl_k1 == 0.0 &&
+        stats.max_abs_logprob_diff == 0.0);
 }
 
 TEST(gradients_accumulate_over_batches_and_a_step_clears_them) {
@@ -133,7 +139,8 @@ TEST(adamw_follows_the_formula_of_torch) {
   const size_t num_parameters = model.parameters().size();
   std::vector<std::vector<double>> weights(num_parameters), first(num_parameters), second(num_parameters);
   for (size_t p = 0; p < num_parameters; ++p) {
-    for (const float value : read(trainer, model, TensorKind::kWeight, static_cast<int64_t>(p))) weights[p].push_back(value);
+    for (const float value : read(trainer, model, TensorKind::kWeight, static_cast<int64_t>(p)))
+      weights[p].push_back(value);
     first[p].assign(weights[p].size(), 0);
     second[p].assign(weights[p].size(), 0);
   }
@@ -253,7 +260,8 @@ TEST(bad_batches_and_settings_are_refused) {
   };
   refused([](Batch& bad, PackedBatch&, LossSettings&) { bad.token_ids[1] = 19; });
   refused([](Batch& bad, PackedBatch&, LossSettings&) { bad.loss_weights[0] = 1; });
-  refused([](Batch& bad, PackedBatch&, LossSettings&) { bad.loss_weights[1] = std::numeric_limits<float>::quiet_NaN(); });
+  refused(
+      [](Batch& bad, PackedBatch&, LossSettings&) { bad.loss_weights[1] = std::numeric_limits<float>::quiet_NaN(); });
   refused([](Batch& bad, PackedBatch&, LossSettings&) { bad.cu_seqlens[1] = 2; });
   refused([](Batch&, PackedBatch& view, LossSettings&) { view.ref_logprobs = nullptr; });
   refused([](Batch&, PackedBatch& view, LossSettings&) { view.advantages = nullptr; });

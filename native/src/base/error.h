@@ -32,7 +32,7 @@ class Error : public std::runtime_error {
 }  // namespace wideseek
 
 // Throws Error unless `condition` holds; `message` is only built on failure.
-#define WS_CHECK(condition, code, op, message)                                      \
-  do {                                                                              \
+#define WS_CHECK(condition, code, op, message)                                               \
+  do {                                                                                       \
     if (!(condition)) throw ::wideseek::Error(::wideseek::ErrorCode::code, (op), (message)); \
   } while (0)

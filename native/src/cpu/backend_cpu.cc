@@ -55,8 +55,8 @@ class CpuBackend final : public Backend {
 
   void* allocate(int64_t bytes) override {
     const int64_t alignment = bytes >= kHugePage ? kHugePage : kAlignment;
-    void* pointer = ::operator new(static_cast<size_t>(std::max<int64_t>(bytes, 1)), std::align_val_t(alignment),
-                                   std::nothrow);
+    void* pointer =
+        ::operator new(static_cast<size_t>(std::max<int64_t>(bytes, 1)), std::align_val_t(alignment), std::nothrow);
     WS_CHECK(pointer != nullptr, kOutOfMemory, "allocate",
              "could not allocate " + std::to_string(bytes) + " bytes; " + std::to_string(memory_.allocated_bytes) +
                  " are allocated");
@@ -165,8 +165,8 @@ class CpuBackend final : public Backend {
                           const SequenceSlice* slices, int64_t num_slices) override {
     const int64_t width = shape.qkv_size();
     const int64_t head_columns = key_offset(shape);
-    wideseek::attention_backward(pool_, attention_, dqkv, width, dcache, dout, head_columns, out, head_columns, lse, qkv,
-                                 width, cache, shape, attention_scale(shape), slices, num_slices);
+    wideseek::attention_backward(pool_, attention_, dqkv, width, dcache, dout, head_columns, out, head_columns, lse,
+                                 qkv, width, cache, shape, attention_scale(shape), slices, num_slices);
     kv_gather_gradient(pool_, dqkv + key_offset(shape), width, dqkv + value_offset(shape), width, dcache, shape, slices,
                        num_slices);
   }

@@ -8,8 +8,8 @@
 namespace wideseek::cpu {
 namespace {
 
-// r = p / p_behavior. J = min(r A, clip(r) A), and max(J, c A) where A < 0. A value that overflows gives a gradient that
-// is not finite, which the optimizer answers by skipping the step.
+// r = p / p_behavior. J = min(r A, clip(r) A), and max(J, c A) where A < 0. A value that overflows gives a gradient
+// that is not finite, which the optimizer answers by skipping the step.
 double grpo_token(LossStats& stats, double logprob, double behavior, const float* ref, double advantage, double weight,
                   const LossSettings& settings) {
   const double log_ratio = logprob - behavior;

@@ -13,8 +13,7 @@ extern const RowKernels kRowKernels_avx2;
 
 const RowKernels& row_kernels() {
 #if defined(__x86_64__)
-  static const RowKernels& kernels =
-      select_for_isa(&kRowKernels_avx512, &kRowKernels_avx2, &kRowKernels_portable);
+  static const RowKernels& kernels = select_for_isa(&kRowKernels_avx512, &kRowKernels_avx2, &kRowKernels_portable);
 #else
   static const RowKernels& kernels = kRowKernels_portable;
 #endif

@@ -1,5 +1,5 @@
-// Kernels on one row (or one run of elements), one set per instruction set; the operations above them only hand out rows.
-// All give the same bits on every instruction set and wherever in a batch the row lies.
+// Kernels on one row (or one run of elements), one set per instruction set; the operations above them only hand out
+// rows. All give the same bits on every instruction set and wherever in a batch the row lies.
 #pragma once
 
 #include <cstdint>

@@ -15,19 +15,17 @@ WS_INLINE float rstd_of(const float* x, int64_t n, float eps) {
 
 inline void rms_norm_row(float* out, const float* x, const float* weight, int64_t n, float eps) {
   const F16 rstd = splat(rstd_of(x, n, eps));
-  for_each_vector(n, [=](int64_t i, auto lanes) {
-    store(out + i, load(x + i, lanes) * rstd * load(weight + i, lanes), lanes);
-  });
+  for_each_vector(
+      n, [=](int64_t i, auto lanes) { store(out + i, load(x + i, lanes) * rstd * load(weight + i, lanes), lanes); });
 }
 
 // With y = x rstd and g = dout weight: dx = rstd (g - y mean(g y)).
 template <bool kAccumulate>
-WS_INLINE void rms_norm_backward_body(float* dx, float* dweight, const float* dout, const float* x,
-                                      const float* weight, int64_t n, float eps) {
+WS_INLINE void rms_norm_backward_body(float* dx, float* dweight, const float* dout, const float* x, const float* weight,
+                                      int64_t n, float eps) {
   const float rstd = rstd_of(x, n, eps);
-  const float dot_gx = sum_of(n, [=](int64_t i, auto lanes) {
-    return load(dout + i, lanes) * load(weight + i, lanes) * load(x + i, lanes);
-  });
+  const float dot_gx = sum_of(
+      n, [=](int64_t i, auto lanes) { return load(dout + i, lanes) * load(weight + i, lanes) * load(x + i, lanes); });
   const F16 scale = splat(rstd);
   const F16 shrink = splat(-dot_gx * rstd * rstd / static_cast<float>(n));
   for_each_vector(n, [=](int64_t i, auto lanes) {
@@ -189,8 +187,18 @@ inline void adamw_run(float* weights, float* gradients, float* first_moment, flo
 }
 
 inline constexpr RowKernels kRowKernels = {
-    rms_norm_row, rms_norm_backward_row, norm_rope_row, norm_rope_backward_row, swiglu_row,         swiglu_backward_row,
-    add_row,      logprob_row,           logprob_entropy_row, scaled_softmax_row, sum_squares_double, adamw_run,
+    rms_norm_row,
+    rms_norm_backward_row,
+    norm_rope_row,
+    norm_rope_backward_row,
+    swiglu_row,
+    swiglu_backward_row,
+    add_row,
+    logprob_row,
+    logprob_entropy_row,
+    scaled_softmax_row,
+    sum_squares_double,
+    adamw_run,
 };
 
 }  // namespace WS_ISA

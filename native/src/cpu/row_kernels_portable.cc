@@ -1,7 +1,6 @@
 // Row kernels for any CPU.
-#include "cpu/target_portable.h"
-
 #include "cpu/row_kernels_body.h"
+#include "cpu/target_portable.h"
 
 namespace wideseek {
 extern const RowKernels kRowKernels_portable;

@@ -35,8 +35,8 @@ void validate(const ModelConfig& config) {
   check_range("head_dim", config.head_dim, 2, 1024);
   check_range("max_position_embeddings", config.max_position_embeddings, 1, 1 << 24);
   WS_CHECK(config.num_heads % config.num_kv_heads == 0, kInvalidArgument, kOp,
-           "num_key_value_heads: got " + std::to_string(config.num_kv_heads) +
-               ", must divide num_attention_heads " + std::to_string(config.num_heads));
+           "num_key_value_heads: got " + std::to_string(config.num_kv_heads) + ", must divide num_attention_heads " +
+               std::to_string(config.num_heads));
   WS_CHECK(config.head_dim % 2 == 0, kInvalidArgument, kOp,
            "head_dim: got " + std::to_string(config.head_dim) + ", must be even (RoPE rotates halves)");
   check_positive("rms_norm_eps", config.rms_norm_eps);

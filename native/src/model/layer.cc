@@ -1,6 +1,6 @@
 // One decoder layer, forward and backward (HF modeling_qwen3.py Qwen3DecoderLayer, modeling_qwen2.py).
-// Around attention, rows are taken through the operations kLayerChunkRows at a time, so that what one operation writes is
-// still in the cache when the next one reads it, and scratch stays small. No result depends on that number.
+// Around attention, rows are taken through the operations kLayerChunkRows at a time, so that what one operation writes
+// is still in the cache when the next one reads it, and scratch stays small. No result depends on that number.
 #include <algorithm>
 
 #include "model/state.h"
@@ -15,8 +15,8 @@ void for_each_chunk(int64_t rows, F&& f) {
 
 }  // namespace
 
-void layer_forward(Model::State& model, int64_t layer, const LayerActivations& activations,
-                   const LayerScratch& scratch, float* layer_output, const KvBlocks& cache, const RowBatch& batch) {
+void layer_forward(Model::State& model, int64_t layer, const LayerActivations& activations, const LayerScratch& scratch,
+                   float* layer_output, const KvBlocks& cache, const RowBatch& batch) {
   Backend& backend = model.backend;
   const LayerTensors& tensors = model.table.layers[layer];
   const int64_t hidden = model.config.hidden_size;
@@ -35,8 +35,8 @@ void layer_forward(Model::State& model, int64_t layer, const LayerActivations& a
                                  batch.positions + first, model.attention, count, model.eps());
   });
   backend.kv_store(cache, scratch.qkv_rotated, model.attention, batch.slices, batch.num_slices);
-  backend.attention_forward(activations.attention_output, activations.lse, scratch.qkv_rotated, cache,
-                            model.attention, batch.slices, batch.num_slices);
+  backend.attention_forward(activations.attention_output, activations.lse, scratch.qkv_rotated, cache, model.attention,
+                            batch.slices, batch.num_slices);
 
   for_each_chunk(batch.num_rows, [&](int64_t first, int64_t count) {
     float* residual = activations.residual + first * hidden;
@@ -66,7 +66,8 @@ void layer_backward(Model::State& model, int64_t layer, const LayerActivations& 
     return tensor < 0 ? nullptr : gradients + model.table.tensors[tensor].gradient_offset;
   };
 
-  // What is cheap is computed again rather than kept: the normed rows, silu(gate) * up, the rotated rows, the KV blocks.
+  // What is cheap is computed again rather than kept: the normed rows, silu(gate) * up, the rotated rows, the KV
+  // blocks.
   for_each_chunk(batch.num_rows, [&](int64_t first, int64_t count) {
     float* dout = dx + first * hidden;
     float* gate_up = activations.gate_up + first * 2 * intermediate;

@@ -7,8 +7,7 @@ void lm_head_logits(Model::State& model, float* logits, float* gathered, float* 
                     const int32_t* rows, int64_t num_rows) {
   const int64_t hidden = model.config.hidden_size;
   model.backend.gather_rows(gathered, x, rows, num_rows, hidden);
-  model.backend.rms_norm_forward(normed, gathered, model.vector(model.table.final_norm), num_rows, hidden,
-                                 model.eps());
+  model.backend.rms_norm_forward(normed, gathered, model.vector(model.table.final_norm), num_rows, hidden, model.eps());
   model.backend.linear_forward(logits, normed, model.matrix(model.table.lm_head), nullptr, nullptr, num_rows);
 }
 

@@ -39,9 +39,9 @@ struct KvCache::State {
   std::vector<Layer> layers;
 };
 
-KvCache::KvCache(Backend& backend, const ModelConfig& config, int64_t num_blocks)
-    : state_(std::make_unique<State>()) {
-  WS_CHECK(num_blocks > 0, kInvalidArgument, "KvCache", "num_blocks: got " + std::to_string(num_blocks) + ", must be at least 1");
+KvCache::KvCache(Backend& backend, const ModelConfig& config, int64_t num_blocks) : state_(std::make_unique<State>()) {
+  WS_CHECK(num_blocks > 0, kInvalidArgument, "KvCache",
+           "num_blocks: got " + std::to_string(num_blocks) + ", must be at least 1");
   state_->num_blocks = num_blocks;
   const int64_t floats = num_blocks * kv_layer_floats_per_block(config);
   for (int64_t layer = 0; layer < config.num_layers; ++layer) {

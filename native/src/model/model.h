@@ -64,7 +64,8 @@ class Model {
   // Copies a whole parameter in (row-major, converted from `dtype`) or out (as `dtype`).
   void write_parameter(int64_t index, const void* data, DType dtype);
   void read_parameter(int64_t index, void* data, DType dtype) const;
-  // Normal(0, std) for matrices and embeddings, ones for norms, zeros for biases; counter-based, so equal on every machine.
+  // Normal(0, std) for matrices and embeddings, ones for norms, zeros for biases; counter-based, so equal on every
+  // machine.
   void initialize(uint64_t seed, double std);
 
   // Writes the new keys and values to `cache` and the logits [num_logit_rows, vocab_size] fp32 to host memory.

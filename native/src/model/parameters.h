@@ -15,10 +15,10 @@ namespace wideseek {
 // One tensor in memory: weights, gradient and moments all have this shape and order.
 struct StoredTensor {
   int64_t rows;
-  int64_t cols;            // 1 for vectors (norms, biases), which have `rows` elements
-  bool is_matrix;          // matrices use the device's weight layout, vectors are plain fp32
-  bool decayed;            // AdamW's decoupled decay: matrices only
-  int64_t gradient_offset; // first element in the flat gradient and moment arrays, multiple of 16
+  int64_t cols;             // 1 for vectors (norms, biases), which have `rows` elements
+  bool is_matrix;           // matrices use the device's weight layout, vectors are plain fp32
+  bool decayed;             // AdamW's decoupled decay: matrices only
+  int64_t gradient_offset;  // first element in the flat gradient and moment arrays, multiple of 16
   int64_t num_elements() const { return rows * cols; }
 };
 
@@ -40,8 +40,8 @@ struct ParameterTable {
   std::vector<LayerTensors> layers;
   int64_t embedding;
   int64_t final_norm;
-  int64_t lm_head;             // equals `embedding` when tied
-  int64_t num_flat_elements;   // length of the flat gradient and moment arrays, padding included
+  int64_t lm_head;            // equals `embedding` when tied
+  int64_t num_flat_elements;  // length of the flat gradient and moment arrays, padding included
 
   // First element of a parameter in the flat arrays.
   int64_t flat_offset(int64_t parameter) const {

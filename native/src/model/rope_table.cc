@@ -19,8 +19,7 @@ std::vector<double> rope_inv_freq(const ModelConfig& config) {
   // than beta_slow times are slowed down by `factor`, and a linear ramp over the pair index joins the two.
   const YarnConfig& yarn = *config.yarn;
   const auto pair_with_turns = [&](double turns) {
-    return config.head_dim *
-           std::log(yarn.original_max_position_embeddings / (turns * 2 * std::numbers::pi)) /
+    return config.head_dim * std::log(yarn.original_max_position_embeddings / (turns * 2 * std::numbers::pi)) /
            (2 * std::log(config.rope_theta));
   };
   const double low = std::max(std::floor(pair_with_turns(yarn.beta_fast)), 0.0);

@@ -40,8 +40,8 @@ struct LayerScratch {
 // The rows of one packed pass.
 struct RowBatch {
   int64_t num_rows;
-  const int32_t* token_ids;   // device [T]
-  const int32_t* positions;   // device [T]
+  const int32_t* token_ids;     // device [T]
+  const int32_t* positions;     // device [T]
   const SequenceSlice* slices;  // host
   int64_t num_slices;
 };
@@ -86,8 +86,8 @@ struct Model::State {
 };
 
 // x += attention(x); x += mlp(x). layer_output may be null: then only what the backward pass reads is computed.
-void layer_forward(Model::State& model, int64_t layer, const LayerActivations& activations,
-                   const LayerScratch& scratch, float* layer_output, const KvBlocks& cache, const RowBatch& batch);
+void layer_forward(Model::State& model, int64_t layer, const LayerActivations& activations, const LayerScratch& scratch,
+                   float* layer_output, const KvBlocks& cache, const RowBatch& batch);
 
 // dx [T,C] in place: gradient of the layer's output, then of its input. `gradients` is the flat array, accumulated.
 // gate_up is overwritten. cache and dcache are scratch of one layer.

@@ -28,8 +28,7 @@ void validate(const PackedBatch& batch, int64_t vocab_size, int64_t max_tokens) 
   const int32_t* cu_seqlens = batch.cu_seqlens;
   WS_CHECK(cu_seqlens[0] == 0 && cu_seqlens[batch.num_sequences] == batch.num_tokens, kInvalidArgument, kOp,
            "cuSeqlens: got first " + std::to_string(cu_seqlens[0]) + " and last " +
-               std::to_string(cu_seqlens[batch.num_sequences]) + ", must be 0 and " +
-               std::to_string(batch.num_tokens));
+               std::to_string(cu_seqlens[batch.num_sequences]) + ", must be 0 and " + std::to_string(batch.num_tokens));
   for (int64_t s = 0; s < batch.num_sequences; ++s) {
     WS_CHECK(cu_seqlens[s] < cu_seqlens[s + 1], kInvalidArgument, kOp,
              "cuSeqlens: got " + std::to_string(cu_seqlens[s + 1]) + " after " + std::to_string(cu_seqlens[s]) +
@@ -37,23 +36,22 @@ void validate(const PackedBatch& batch, int64_t vocab_size, int64_t max_tokens) 
   }
   for (int64_t t = 0; t < batch.num_tokens; ++t) {
     WS_CHECK(batch.token_ids[t] >= 0 && batch.token_ids[t] < vocab_size, kInvalidArgument, kOp,
-             "tokenIds[" + std::to_string(t) + "]: got " + std::to_string(batch.token_ids[t]) +
-                 ", vocab_size is " + std::to_string(vocab_size));
+             "tokenIds[" + std::to_string(t) + "]: got " + std::to_string(batch.token_ids[t]) + ", vocab_size is " +
+                 std::to_string(vocab_size));
   }
 }
 
 void validate(const PackedBatch& batch, const LossSettings& settings) {
   WS_CHECK(batch.loss_weights != nullptr, kInvalidArgument, kOp, "lossWeights: got none, they are required");
   for (int64_t t = 0; t < batch.num_tokens; ++t) {
-    WS_CHECK(std::isfinite(batch.loss_weights[t]), kInvalidArgument, kOp,
-             "lossWeights[" + std::to_string(t) + "]: got " + std::to_string(batch.loss_weights[t]) +
-                 ", must be finite");
+    WS_CHECK(
+        std::isfinite(batch.loss_weights[t]), kInvalidArgument, kOp,
+        "lossWeights[" + std::to_string(t) + "]: got " + std::to_string(batch.loss_weights[t]) + ", must be finite");
   }
   for (int64_t s = 0; s < batch.num_sequences; ++s) {
     WS_CHECK(batch.loss_weights[batch.cu_seqlens[s]] == 0, kInvalidArgument, kOp,
-             "lossWeights[" + std::to_string(batch.cu_seqlens[s]) +
-                 "]: got a weight for the first token of sequence " + std::to_string(s) +
-                 ", which nothing predicts; must be 0");
+             "lossWeights[" + std::to_string(batch.cu_seqlens[s]) + "]: got a weight for the first token of sequence " +
+                 std::to_string(s) + ", which nothing predicts; must be 0");
   }
   check_above("temperature", settings.temperature, 0);
   WS_CHECK(std::isfinite(settings.temperature), kInvalidArgument, kOp, "temperature: got infinity");

@@ -9,12 +9,12 @@ namespace wideseek {
 struct PackedBatch {
   int64_t num_tokens;
   int64_t num_sequences;
-  const int32_t* token_ids;         // [T]
-  const int32_t* cu_seqlens;        // [B+1]
-  const float* loss_weights;        // [T], 0 = not trained
-  const float* advantages;          // [T], may be null for nll
-  const float* behavior_logprobs;   // [T], may be null for nll
-  const float* ref_logprobs;        // [T] or null
+  const int32_t* token_ids;        // [T]
+  const int32_t* cu_seqlens;       // [B+1]
+  const float* loss_weights;       // [T], 0 = not trained
+  const float* advantages;         // [T], may be null for nll
+  const float* behavior_logprobs;  // [T], may be null for nll
+  const float* ref_logprobs;       // [T] or null
 };
 
 enum class LossKind { kNll, kGrpo };

@@ -12,10 +12,10 @@ namespace wideseek {
 
 struct PrefixForest {
   int64_t num_blocks = 0;
-  std::vector<int32_t> token_ids;   // of each distinct row
-  std::vector<int32_t> positions;   // of each distinct row
+  std::vector<int32_t> token_ids;     // of each distinct row
+  std::vector<int32_t> positions;     // of each distinct row
   std::vector<SequenceSlice> slices;  // one per sequence that has rows of its own
-  std::vector<int32_t> rows;        // of each token of the batch; -1 for tokens past a sequence's length
+  std::vector<int32_t> rows;          // of each token of the batch; -1 for tokens past a sequence's length
   int64_t num_rows() const { return static_cast<int64_t>(token_ids.size()); }
 
  private:

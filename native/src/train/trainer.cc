@@ -84,12 +84,12 @@ Workspace plan_workspace(Arena& arena, const Model::State& model, const TrainerO
 
 // What is predicted, in order of the row that predicts it.
 struct TargetPlan {
-  std::vector<int64_t> tokens;        // target -> index in the batch
-  std::vector<int32_t> token_ids;     // target -> predicted token id
-  std::vector<int32_t> chunk_rows;    // target -> row within its chunk
-  std::vector<int32_t> logit_rows;    // distinct rows of the batch that predict something
+  std::vector<int64_t> tokens;      // target -> index in the batch
+  std::vector<int32_t> token_ids;   // target -> predicted token id
+  std::vector<int32_t> chunk_rows;  // target -> row within its chunk
+  std::vector<int32_t> logit_rows;  // distinct rows of the batch that predict something
   struct Chunk {
-    int64_t first_row, num_rows;      // of logit_rows
+    int64_t first_row, num_rows;  // of logit_rows
     int64_t first_target, num_targets;
   };
   std::vector<Chunk> chunks;
@@ -102,8 +102,7 @@ TargetPlan plan_targets(const PackedBatch& batch, const PrefixForest& forest, co
     if (is_target[t]) plan.tokens.push_back(t);
   }
   const auto row_of = [&](int64_t t) { return forest.rows[t - 1]; };
-  std::stable_sort(plan.tokens.begin(), plan.tokens.end(),
-                   [&](int64_t a, int64_t b) { return row_of(a) < row_of(b); });
+  std::stable_sort(plan.tokens.begin(), plan.tokens.end(), [&](int64_t a, int64_t b) { return row_of(a) < row_of(b); });
   for (const int64_t t : plan.tokens) {
     if (plan.logit_rows.empty() || plan.logit_rows.back() != row_of(t)) {
       const auto row = static_cast<int64_t>(plan.logit_rows.size());
@@ -387,10 +386,14 @@ OptimizerStepResult Trainer::optimizer_step(const OptimizerSettings& settings) {
 
 float* Trainer::State::flat(TensorKind kind) const {
   switch (kind) {
-    case TensorKind::kGradient: return gradients.get();
-    case TensorKind::kFirstMoment: return first_moment.get();
-    case TensorKind::kSecondMoment: return second_moment.get();
-    case TensorKind::kWeight: break;
+    case TensorKind::kGradient:
+      return gradients.get();
+    case TensorKind::kFirstMoment:
+      return first_moment.get();
+    case TensorKind::kSecondMoment:
+      return second_moment.get();
+    case TensorKind::kWeight:
+      break;
   }
   return nullptr;
 }

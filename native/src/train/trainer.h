@@ -10,8 +10,8 @@
 namespace wideseek {
 
 struct TrainerOptions {
-  int64_t max_tokens;             // largest packed batch; the workspace is sized for it
-  bool recompute_activations;     // keep only layer inputs; the layer is run again in the backward pass
+  int64_t max_tokens;          // largest packed batch; the workspace is sized for it
+  bool recompute_activations;  // keep only layer inputs; the layer is run again in the backward pass
 };
 
 struct OptimizerSettings {
@@ -40,7 +40,8 @@ class Trainer {
   // logprobs, entropies: [T], overwritten; 0 at each sequence's first token. The logprobs equal row_logprob() of the
   // logits that Model::forward gives for the same tokens, bit for bit.
   void logprobs(const PackedBatch& batch, float temperature, float* logprobs, float* entropies);
-  // Accumulates gradients of sum_t loss_t. `logprobs` [T] is overwritten with the policy's log-probabilities when not null.
+  // Accumulates gradients of sum_t loss_t. `logprobs` [T] is overwritten with the policy's log-probabilities when not
+  // null.
   LossStats forward_backward(const PackedBatch& batch, const LossSettings& loss, float* logprobs);
   OptimizerStepResult optimizer_step(const OptimizerSettings& settings);
   void zero_gradients();
