@@ -6,6 +6,7 @@ import { BenchModel, bench30m, toyShape } from "./bench-model.ts";
 import type { Benchmark, BenchmarkContext } from "./context.ts";
 import { generateBenchmark } from "./generate.ts";
 import { grpoStepBenchmark } from "./grpo-step.ts";
+import { learningBenchmark } from "./learning.ts";
 import { onPolicyBenchmark } from "./onpolicy.ts";
 import { type LlamaCppPeer, openLlamaCppPeer } from "./peers/llamacpp.ts";
 import { openTorchPeers, type TorchPeer } from "./peers/torch.ts";
@@ -21,10 +22,13 @@ const benchmarks: Readonly<Record<string, Benchmark>> = {
   onpolicy: onPolicyBenchmark,
   tools: toolsBenchmark,
   scorer: scorerBenchmark,
+  learning: learningBenchmark,
 };
+/** Takes an hour: only when it is named. */
+const onlyByName = ["learning"];
 
 const usage = `usage: pnpm run bench [NAME...] [options]
-  NAME                  ${Object.keys(benchmarks).join(", ")}; default: all
+  NAME                  ${Object.keys(benchmarks).join(", ")}; default: all but ${onlyByName.join(", ")}
   --smoke               toy sizes, nothing is recorded unless --out is given
   --out DIR             where records are appended; default benchmarks/results
   --threads N           default 2
@@ -120,7 +124,8 @@ const context: BenchmarkContext = {
   llamaCpp,
 };
 
-for (const name of positionals.length > 0 ? positionals : Object.keys(benchmarks)) {
+const byDefault = Object.keys(benchmarks).filter((name) => !onlyByName.includes(name));
+for (const name of positionals.length > 0 ? positionals : byDefault) {
   for await (const measurement of (benchmarks[name] as Benchmark)(context)) {
     const record = toRecord(measurement, facts, new Date());
     printRecord(record);

@@ -13,7 +13,7 @@ const ROWS = [
 ] as const;
 
 /** One column an evaluation, one row a measure; measures that do not apply are left out. */
-export function scoreTable(results: readonly EvaluationResult[]): string {
+export function scoreTable(results: readonly Pick<EvaluationResult, "name" | "report">[]): string {
   const names = results.map(({ name }) => name);
   const rows = ROWS.flatMap(([label, measure, statistic]) => {
     const values = results.map(({ report }) => report.measures[measure]?.[statistic].mean);

@@ -5,7 +5,7 @@ import path from "node:path";
 import { runEpisode } from "@wideseek/agents";
 import { formatConfig, hashConfig, type RunConfig } from "@wideseek/config";
 import { TaskOrder } from "@wideseek/data";
-import { type EvaluationReport, readRunDirectory, writeHtmlReport } from "@wideseek/eval";
+import { type EvaluationReport, readRunDirectory, type SweepReport, writeHtmlReport } from "@wideseek/eval";
 import { RuleJudge, scoreEpisode } from "@wideseek/rewards";
 import { type Task, type Toolset, WideSeekError } from "@wideseek/spec";
 import { searchTools } from "@wideseek/tools";
@@ -41,6 +41,8 @@ export interface RunResult {
 export interface EvaluationResult {
   name: string;
   report: EvaluationReport;
+  /** One for every limit that was swept over. */
+  sweeps: readonly SweepReport[];
 }
 
 /**
@@ -156,21 +158,22 @@ export class ConfiguredRun implements AsyncDisposable {
     const results: EvaluationResult[] = [];
     for (const workflow of settings.workflows) {
       const report = await evaluateHeldOut(parts, { name: workflow, step: 0, workflow }, this.#signal);
-      results.push({ name: workflow, report });
-      const sweeps = [
+      const settingsOfSweeps = [
         { parameter: "maxSubagents", values: workflow === "mas" ? settings.sweepSubagents : [] },
         { parameter: "maxTurns", values: settings.sweepTurns },
       ] as const;
-      for (const each of sweeps.filter(({ values }) => values.length > 0)) {
-        await sweepHeldOut(parts, workflow, workflow, each, this.#signal);
+      const sweeps: SweepReport[] = [];
+      for (const each of settingsOfSweeps.filter(({ values }) => values.length > 0)) {
+        sweeps.push(await sweepHeldOut(parts, workflow, workflow, each, this.#signal));
       }
+      results.push({ name: workflow, report, sweeps });
     }
     await writeHtmlReport(this.directory);
     return results;
   }
 
   /** Scores before and after training, as they lie in the folder. */
-  async evaluations(): Promise<EvaluationResult[]> {
+  async evaluations(): Promise<Omit<EvaluationResult, "sweeps">[]> {
     const { evaluations } = await readRunDirectory(this.directory, 1);
     return evaluations.filter(({ name }) => /^(before|after)-/.test(name));
   }

@@ -43,7 +43,7 @@ export async function coldStart(parts: ColdStartParts): Promise<number> {
     step: async (step) => {
       const clock = new PhaseClock();
       const { trajectories, cursor } = await clock.time("traces", () => traces.next());
-      const batches = packTrajectories(weigh(trajectories, options.weighting), options);
+      const batches = packTrajectories(weigh(trajectories, options.weighting, options.toolTokenWeight), options);
       // The next step's traces are made while the engine is busy with this one's.
       traces.prefetch();
       let stats = emptyStats();
@@ -138,13 +138,16 @@ interface Draw {
   cursor: number;
 }
 
-function weigh(trajectories: readonly Trajectory[], weighting: ColdStartOptions["weighting"]): WeightedTrajectory[] {
+function weigh(
+  trajectories: readonly Trajectory[],
+  weighting: ColdStartOptions["weighting"],
+  toolTokenWeight: number,
+): WeightedTrajectory[] {
   const total = trajectories.reduce((sum, trajectory) => sum + numSampledTokens(trajectory), 0);
-  return trajectories.map((trajectory) => ({
-    trajectory,
-    weight: weighting === "token" ? 1 / total : 1 / (trajectories.length * numSampledTokens(trajectory)),
-    advantage: 0,
-  }));
+  return trajectories.map((trajectory) => {
+    const weight = weighting === "token" ? 1 / total : 1 / (trajectories.length * numSampledTokens(trajectory));
+    return { trajectory, weight, givenWeight: weight * toolTokenWeight, advantage: 0 };
+  });
 }
 
 /** NLL, perplexity and share of very likely tokens on held-out traces. */
@@ -158,7 +161,7 @@ async function heldOutMetrics(parts: ColdStartParts, signal: AbortSignal): Promi
     signal,
   );
   const trajectories = episodes.flatMap((episode) => episode.trajectories).filter((each) => numSampledTokens(each) > 0);
-  const batches = packTrajectories(weigh(trajectories, "token"), options);
+  const batches = packTrajectories(weigh(trajectories, "token", 0), options);
   let nll = 0;
   let numTokens = 0;
   let numLikely = 0;

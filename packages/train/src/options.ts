@@ -58,6 +58,9 @@ export const coldStartOptionsSchema = z.strictObject({
     .enum(["token", "trajectory"])
     .default("token")
     .describe("Mean of the loss over all sampled tokens of a step, or over trajectories first."),
+  toolTokenWeight: rate
+    .default(0)
+    .describe("Weight of a token of a tool response in the loss; what tools repeat teaches a new model to copy."),
   learningRate: z.number().min(0).default(1e-3).describe("Learning rate of AdamW after the warmup."),
   ...scheduleShape,
   schedule: scheduleShape.schedule.unwrap().default("cosine").describe("Learning rate after the warmup."),
