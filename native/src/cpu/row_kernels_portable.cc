@@ -1,6 +1,7 @@
 // Row kernels for any CPU.
-#include "cpu/row_kernels_body.h"
 #include "cpu/target_portable.h"
+
+#include "cpu/row_kernels_body.h"
 
 namespace wideseek {
 extern const RowKernels kRowKernels_portable;
