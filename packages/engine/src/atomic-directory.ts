@@ -26,7 +26,8 @@ export async function writeDirectory(directory: string, write: (temporary: strin
     await rename(temporary, target);
     await sync(parent);
   } catch (error) {
-    await rm(temporary, { recursive: true, force: true });
+    // What failed first is what the caller must hear of, not that cleaning up failed too.
+    await rm(temporary, { recursive: true, force: true }).catch(() => undefined);
     if (error instanceof WideSeekError) throw error;
     throw new WideSeekError("WS_IO", `${directory}: ${errorMessage(error)}`, {
       details: { path: directory },

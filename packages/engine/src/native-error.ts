@@ -15,10 +15,14 @@ export async function fromNative<T>(call: () => Promise<T>): Promise<T> {
   }
 }
 
+function isNativeCode(error: Error): error is Error & { code: ErrorCode } {
+  return "code" in error && typeof error.code === "string" && error.code.startsWith("WS_");
+}
+
 function toWideSeekError(error: unknown, caller: Error): unknown {
-  if (error instanceof WideSeekError || !(error instanceof Error) || !("code" in error)) return error;
+  if (error instanceof WideSeekError || !(error instanceof Error) || !isNativeCode(error)) return error;
   const op = "op" in error && typeof error.op === "string" ? error.op : "";
-  const wrapped = new WideSeekError(error.code as ErrorCode, errorMessage(error), { op, cause: error });
+  const wrapped = new WideSeekError(error.code, errorMessage(error), { op, cause: error });
   const frames = caller.stack?.split("\n").slice(1).join("\n") ?? "";
   wrapped.stack = `${wrapped.name} [${wrapped.code}]: ${wrapped.message}\n${frames}`;
   return wrapped;
