@@ -104,8 +104,12 @@ TEST(block_manager_collision_of_hashes_shares_nothing) {
   CHECK(blocks.publish(b[1], 78, b[0], tokens.data()) == b[1]);         // no identity without a parent
   CHECK(blocks.num_cached() == 1);
   CHECK(blocks.find(78, b[0], tokens.data()) == -1);
-  blocks.release(a);
-  blocks.release(b);
+  std::vector<int32_t> c;
+  CHECK(blocks.allocate(1, c));
+  CHECK(blocks.publish(c[0], 79, a[0], others.data()) == c[0]);
+  CHECK(blocks.find(79, a[0], others.data()) == c[0]);
+  CHECK(blocks.find(79, -1, others.data()) == -1);  // the same tokens after something else
+  for (auto* table : {&a, &b, &c}) blocks.release(*table);
   blocks.check_invariants();
 }
 

@@ -113,6 +113,31 @@ TEST(scheduler_puts_decode_rows_first_and_cuts_prompts) {
   scheduler.complete_step();
 }
 
+TEST(scheduler_does_not_starve_a_large_request) {
+  BlockManager blocks(8, kBlock);
+  Scheduler scheduler(blocks, 64);
+  int32_t distinct = 100;
+  for (int i = 0; i < 4; ++i) scheduler.add({distinct++, 1, 2, 3, 4}, 3);
+  const uint64_t large = scheduler.add(std::vector<int32_t>(30, 9), 2).id;
+  bool finished = false;
+  for (int step = 0; step < 40 && !finished; ++step) {
+    // Small requests never stop coming, and each would fit where the large one does not.
+    scheduler.add({distinct++, 1, 2, 3, 4}, 3);
+    std::vector<Sequence*> sampling;
+    for (const ScheduledSlice& slice : scheduler.plan_step()) {
+      if (slice.wants_logits()) sampling.push_back(slice.sequence);
+    }
+    scheduler.complete_step();
+    for (Sequence* sequence : sampling) {
+      scheduler.append(*sequence, 7);
+      if (sequence->num_tokens() < sequence->max_tokens) continue;
+      finished = finished || sequence->id == large;
+      scheduler.remove(sequence->id);
+    }
+  }
+  CHECK(finished);
+}
+
 // Random arrivals, cancellations, cache sizes and step budgets, against running every request alone.
 TEST(scheduler_random_schedules) {
   std::mt19937 random(11);
@@ -124,6 +149,7 @@ TEST(scheduler_random_schedules) {
     Scheduler scheduler(blocks, 1 + random() % 24);
     FakeModel model(num_blocks);
     std::map<uint64_t, Request> live;
+    std::map<uint64_t, Sequence*> sequences;
     int to_submit = 1 + static_cast<int>(random() % 16);
     int steps = 0;
     while (to_submit > 0 || !scheduler.empty()) {
@@ -131,17 +157,27 @@ TEST(scheduler_random_schedules) {
         Request request = random_request(random, num_blocks * kBlock);
         if (request.prompt.empty()) request.prompt.push_back(1);
         if (static_cast<int64_t>(request.prompt.size()) + request.max_new_tokens - 1 > num_blocks * kBlock) continue;
-        const uint64_t id = scheduler.add(request.prompt, request.max_new_tokens).id;
-        live.emplace(id, std::move(request));
+        Sequence& sequence = scheduler.add(request.prompt, request.max_new_tokens);
+        sequences.emplace(sequence.id, &sequence);
+        live.emplace(sequence.id, std::move(request));
         --to_submit;
       }
       if (random() % 40 == 0) {
         const auto victim = std::next(live.begin(), static_cast<int64_t>(random() % live.size()));
         scheduler.remove(victim->first);
+        sequences.erase(victim->first);
         live.erase(victim);
         if (scheduler.empty()) continue;
       }
+      // The oldest one that has begun: it must advance in every step.
+      Sequence* oldest = nullptr;
+      for (const auto& [id, sequence] : sequences) {
+        if (oldest == nullptr && sequence->num_computed > 0) oldest = sequence;
+      }
       const std::vector<ScheduledSlice> plan = scheduler.plan_step();
+      CHECK(oldest == nullptr || std::any_of(plan.begin(), plan.end(), [&](const ScheduledSlice& slice) {
+              return slice.sequence == oldest;
+            }));
       std::vector<Sequence*> sampling;
       for (const ScheduledSlice& slice : plan) {
         CHECK(slice.num_rows > 0);
@@ -157,6 +193,7 @@ TEST(scheduler_random_schedules) {
         CHECK(sequence->num_cached_tokens < sequence->num_prompt_tokens);
         num_cached += sequence->num_cached_tokens;
         live.erase(request);
+        sequences.erase(sequence->id);
         scheduler.remove(sequence->id);
       }
       blocks.check_invariants();
