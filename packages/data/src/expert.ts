@@ -1,7 +1,7 @@
 // The scripted expert of the cold start: what a lead, subagent or single agent writes next, from the conversation alone.
 // It copies names and values only from tool responses in its own context, as the trained model must.
 
-import { markdownTable } from "./questions.ts";
+import { markdownRow, markdownTable } from "./markdown-table.ts";
 import { SeededRandom } from "./random.ts";
 
 /** Shares of the ways in which the expert works; deliberately mixed, so that training has something to improve. */
@@ -41,10 +41,10 @@ interface TableRequest {
   columns: string[];
 }
 
-interface FoundEntity {
-  name: string;
-  region: string;
-  facts: Map<string, string>;
+/** A row of a table on an opened or found page. */
+interface FoundRow {
+  columns: string[];
+  cells: string[];
 }
 
 /** Reads the Qwen3 rendering of a conversation: special tokens kept, generation prompt last. */
@@ -77,8 +77,9 @@ export function expertReply(text: string, options: ExpertOptions): string {
   }
 }
 
+/** The lead's and single agent's question names its columns; a subagent is asked for one place only. */
 function parseTableRequest(request: string): TableRequest | undefined {
-  const match = /All (\w+) in ([^.:]+)\. Columns: ([^\n<]+)/.exec(request) ?? /(\w+) in (\w+): ([^\n<]+)/.exec(request);
+  const match = /All (\w+) in ([^.:]+)\. Columns: ([^\n<]+)/.exec(request) ?? /^(\w+) in (\w+)/.exec(request);
   if (!match) return undefined;
   const [, plural = "", regions = "", columns = ""] = match;
   return { plural, regions: regions.split(", "), columns: columns.trim().split(", ") };
@@ -95,7 +96,7 @@ function leadTable(
   const half = Math.ceil(table.regions.length / 2);
   const delegate = (thought: string, regions: readonly string[]) =>
     toolCall(thought, "create_sub_agents", {
-      sub_agents: regions.map((region) => ({ prompt: `${table.plural} in ${region}: ${table.columns.join(", ")}` })),
+      sub_agents: regions.map((region) => ({ prompt: `${table.plural} in ${region}` })),
     });
   if (conversation.numTurns === 0) {
     if (style === 0) return delegate("Every region, one agent each.", table.regions);
@@ -142,7 +143,7 @@ function subagentTable(
       urls: opened.map((url) => ({ url })),
     });
   }
-  const rows = findEntities(conversation.responses.slice(1).join("\n")).map((entity) => row(entity, table.columns));
+  const rows = findRows(conversation.responses.slice(1).join("\n")).map(({ cells }) => markdownRow(cells));
   return turn("Report.", rows.length > 0 ? rows.join("\n") : "Nothing found.");
 }
 
@@ -167,11 +168,9 @@ function singleTable(
   const region = table.regions[Math.floor(conversation.numTurns / 2)];
   const done = Math.floor(conversation.numTurns / 2) >= maxRegions;
   if (region === undefined || done || told.includes(options.answerNotice)) {
-    const rows = findEntities(told, `${table.plural.slice(0, -1)} `).filter((entity) =>
-      table.regions.includes(entity.region),
-    );
-    const cells = [...new Map(rows.map((entity) => [entity.name, rowCells(entity, table.columns)])).values()];
-    return turn("Write the table.", `\`\`\`markdown\n${markdownTable(table.columns, cells)}\n\`\`\``);
+    const opened = told.split("\n\n").filter((section) => section.includes("# Access URL:"));
+    const cells = new Map(findRows(opened.join("\n\n")).map((row) => [row.cells[0], row.cells]));
+    return turn("Write the table.", `\`\`\`markdown\n${markdownTable(table.columns, [...cells.values()])}\n\`\`\``);
   }
   const place = `${table.plural} in ${region}`;
   if (conversation.numTurns % 2 === 0) return toolCall("Find the list.", "search", { query: `List of ${place}` });
@@ -201,8 +200,8 @@ function factRequest(conversation: Conversation): string {
 }
 
 function factReport(conversation: Conversation, attribute: string, name: string): string {
-  const entity = findEntities(conversation.responses.join("\n")).find((candidate) => candidate.name === name);
-  const value = entity?.facts.get(attribute);
+  const found = findRows(conversation.responses.join("\n")).find(({ cells }) => cells[0] === name);
+  const value = found?.cells[found.columns.indexOf(attribute)];
   return value === undefined ? "Nothing found." : `${attribute}: ${value}`;
 }
 
@@ -211,25 +210,14 @@ function listedUrls(text: string, place: string): string[] {
   return [...(match?.[1] ?? "").matchAll(/wiki\/\w+/g)].map((url) => url[0]);
 }
 
-function findEntities(text: string, kind = ""): FoundEntity[] {
-  return [...text.matchAll(/The (\w+ )(\w+) in (\w+)\. ((?:\w+: \S+\. ?)+)/g)]
-    .filter((match) => kind === "" || match[1] === kind)
-    .map(([, , name = "", region = "", facts = ""]) => ({
-      name,
-      region,
-      facts: new Map([...facts.matchAll(/(\w+): (\S+)\./g)].map((fact) => [fact[1] ?? "", fact[2] ?? ""])),
-    }));
-}
-
-function rowCells(entity: FoundEntity, columns: readonly string[]): string[] {
-  return columns.map((column) => {
-    if (column === "Name") return entity.name;
-    return column === "Region" ? entity.region : (entity.facts.get(column) ?? "");
-  });
-}
-
-function row(entity: FoundEntity, columns: readonly string[]): string {
-  return `| ${rowCells(entity, columns).join(" | ")} |`;
+function findRows(text: string): FoundRow[] {
+  const tables = text.matchAll(/^\| (Name \| .+) \|\n\| --- .*\|\n((?:\| .+ \|\n?)+)/gm);
+  return [...tables].flatMap(([, header = "", body = ""]) =>
+    [...body.matchAll(/^\| (.+) \|$/gm)].map((row) => ({
+      columns: header.split(" | "),
+      cells: (row[1] ?? "").split(" | "),
+    })),
+  );
 }
 
 function turn(thinking: string, rest: string): string {

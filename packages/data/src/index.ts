@@ -1,4 +1,5 @@
 export * from "./expert.ts";
+export * from "./markdown-table.ts";
 export * from "./order.ts";
 export * from "./questions.ts";
 export * from "./random.ts";

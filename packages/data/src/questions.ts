@@ -1,7 +1,8 @@
 // Broad table questions and single-fact questions over the embedded encyclopaedia, split by region.
 import type { QaTask, TableTask, Task } from "@wideseek/spec";
+import { markdownTable } from "./markdown-table.ts";
 import { SeededRandom } from "./random.ts";
-import type { Entity, Kind, World } from "./world.ts";
+import { columnsOf, type Entity, type Kind, rowOf, type World } from "./world.ts";
 
 export interface QuestionOptions {
   seed: number;
@@ -27,7 +28,7 @@ export function generateQuestions(world: World, options: QuestionOptions): Task[
     const kind = random.pick(world.kinds);
     const chosen = random.sample(regions, random.integer(options.minRegions, options.maxRegions));
     const rows = chosen.flatMap((region) => byPlace.get(placeOf(kind, region)) ?? []);
-    return tableTask(`${options.split}-table-${index}`, kind, chosen, rows, random);
+    return tableTask(`${options.split}-table-${index}`, kind, chosen, rows);
   });
   const facts = distinct(options.numQaTasks, (index) =>
     qaTask(`${options.split}-qa-${index}`, random.pick(entities), random),
@@ -51,26 +52,14 @@ function distinct<T extends Task>(count: number, draw: (index: number) => T): T[
   return [...byQuestion.values()];
 }
 
-function tableTask(
-  instanceId: string,
-  kind: Kind,
-  regions: readonly string[],
-  rows: readonly Entity[],
-  random: SeededRandom,
-): TableTask {
-  const asked = random.sample(kind.attributes, random.integer(1, 2)).map((attribute) => attribute.name);
-  const columns = ["Name", "Region", ...asked];
-  const cells = rows.map((entity) => [
-    entity.name,
-    entity.region,
-    ...asked.map((name) => entity.facts.get(name) ?? ""),
-  ]);
+function tableTask(instanceId: string, kind: Kind, regions: readonly string[], rows: readonly Entity[]): TableTask {
+  const columns = columnsOf(kind);
   return {
     kind: "table",
     instanceId,
     question: `All ${kind.plural} in ${regions.join(", ")}. Columns: ${columns.join(", ")}`,
     language: "en",
-    answer: `\`\`\`markdown\n${markdownTable(columns, cells)}\n\`\`\``,
+    answer: `\`\`\`markdown\n${markdownTable(columns, rows.map(rowOf))}\n\`\`\``,
     uniqueColumns: ["Name"],
     requiredColumns: columns,
   };
@@ -85,10 +74,4 @@ function qaTask(instanceId: string, entity: Entity, random: SeededRandom): QaTas
     language: "en",
     answers: [value],
   };
-}
-
-/** A Markdown table in the exact form that expert traces use. */
-export function markdownTable(columns: readonly string[], rows: readonly (readonly string[])[]): string {
-  const line = (cells: readonly string[]) => `| ${cells.join(" | ")} |`;
-  return [line(columns), line(columns.map(() => "---")), ...rows.map(line)].join("\n");
 }

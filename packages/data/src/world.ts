@@ -1,4 +1,5 @@
 // The embedded encyclopaedia: regions, what stands in them, and the pages that say so. Questions are in questions.ts.
+import { markdownTable } from "./markdown-table.ts";
 import { SeededRandom } from "./random.ts";
 
 /** A column of a table question and a fact on an entity's page. */
@@ -178,8 +179,17 @@ function listPage(region: string, kind: Kind, members: readonly Entity[]): Page 
   return { url, title, contents: `${title}: ${members.map((entity) => entity.url).join(", ")}.` };
 }
 
+/** The columns that a table of this kind has, and an entity's own page with it. */
+export function columnsOf(kind: Kind): string[] {
+  return ["Name", "Region", ...kind.attributes.map((attribute) => attribute.name)];
+}
+
+export function rowOf(entity: Entity): string[] {
+  return [entity.name, entity.region, ...entity.facts.values()];
+}
+
 function entityPage(entity: Entity): Page {
-  const facts = [...entity.facts].map(([name, value]) => `${name}: ${value}.`).join(" ");
   const title = `The ${entity.kind.singular} ${entity.name}`;
-  return { url: entity.url, title, contents: `${title} in ${entity.region}. ${facts}` };
+  const contents = `${title}\n${markdownTable(columnsOf(entity.kind), [rowOf(entity)])}`;
+  return { url: entity.url, title, contents };
 }

@@ -83,6 +83,8 @@ class TraceFeed {
   readonly #signal: AbortSignal;
   #cursor: number = 0;
   #pending: Promise<Draw> | undefined;
+  /** Episodes from the cursor on that are made already. */
+  #ready: Episode[] = [];
 
   constructor(parts: ColdStartParts, signal: AbortSignal) {
     this.#parts = parts;
@@ -92,6 +94,7 @@ class TraceFeed {
   seek(cursor: number): void {
     this.#cursor = cursor;
     this.#pending = undefined;
+    this.#ready = [];
   }
 
   async next(): Promise<Draw> {
@@ -108,28 +111,35 @@ class TraceFeed {
   }
 
   async #draw(): Promise<Draw> {
-    const { options, trace } = this.#parts;
+    const { options } = this.#parts;
     const trajectories: Trajectory[] = [];
     let cursor = this.#cursor;
     let numTokens = 0;
     while (numTokens < options.tokensPerStep) {
-      const indices = Array.from({ length: TRACES_AT_ONCE }, (_, offset) => cursor + offset);
-      const episodes = await mapConcurrent(
-        indices,
-        TRACES_AT_ONCE,
-        (index, signal) => trace(index, "train", signal),
-        this.#signal,
-      );
-      for (const episode of episodes) {
-        if (numTokens >= options.tokensPerStep) break;
-        const trained = episode.trajectories.filter((trajectory) => numSampledTokens(trajectory) > 0);
-        trajectories.push(...trained);
-        numTokens += countTokens(trained);
-        cursor += 1;
-      }
+      const episode = this.#ready.shift() ?? (await this.#make(cursor));
+      const trained = trainedTrajectories(episode, options.maxSubagentsPerTrace);
+      trajectories.push(...trained);
+      numTokens += countTokens(trained);
+      cursor += 1;
     }
     return { trajectories, cursor };
   }
+
+  /** The episode at `cursor`; those made beside it wait for their turn. */
+  async #make(cursor: number): Promise<Episode> {
+    const indices = Array.from({ length: TRACES_AT_ONCE }, (_, offset) => cursor + offset);
+    const make = (index: number, signal: AbortSignal) => this.#parts.trace(index, "train", signal);
+    const [first, ...rest] = await mapConcurrent(indices, TRACES_AT_ONCE, make, this.#signal);
+    this.#ready = rest;
+    return first as Episode;
+  }
+}
+
+/** The subagents of one question say much the same; a few of each leave room for more questions in a step. */
+function trainedTrajectories(episode: Episode, maxSubagents: number): Trajectory[] {
+  const trained = episode.trajectories.filter((trajectory) => numSampledTokens(trajectory) > 0);
+  const subagents = trained.filter((trajectory) => trajectory.role === "subagent");
+  return [...trained.filter((trajectory) => trajectory.role !== "subagent"), ...subagents.slice(0, maxSubagents)];
 }
 
 interface Draw {

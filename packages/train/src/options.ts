@@ -58,6 +58,7 @@ export const coldStartOptionsSchema = z.strictObject({
     .enum(["token", "trajectory"])
     .default("token")
     .describe("Mean of the loss over all sampled tokens of a step, or over trajectories first."),
+  maxSubagentsPerTrace: count.default(100).describe("Most subagents of one trace that are trained on."),
   toolTokenWeight: rate
     .default(0)
     .describe("Weight of a token of a tool response in the loss; what tools repeat teaches a new model to copy."),
