@@ -100,8 +100,8 @@ TEST(block_manager_collision_of_hashes_shares_nothing) {
   CHECK(blocks.allocate(1, a) && blocks.allocate(2, b));
   CHECK(blocks.publish(a[0], 77, -1, tokens.data()) == a[0]);
   CHECK(blocks.find(77, -1, others.data()) == -1);
-  CHECK(blocks.publish(b[0], 77, -1, others.data()) == b[0]);           // stays private
-  CHECK(blocks.publish(b[1], 78, b[0], tokens.data()) == b[1]);         // no identity without a parent
+  CHECK(blocks.publish(b[0], 77, -1, others.data()) == b[0]);    // stays private
+  CHECK(blocks.publish(b[1], 78, b[0], tokens.data()) == b[1]);  // no identity without a parent
   CHECK(blocks.num_cached() == 1);
   CHECK(blocks.find(78, b[0], tokens.data()) == -1);
   std::vector<int32_t> c;

@@ -1,4 +1,5 @@
-// The scheduler with a fake model: every request ends, no block leaks, and a sequence only ever attends to its own tokens.
+// The scheduler with a fake model: every request ends, no block leaks, and a sequence only ever attends to its own
+// tokens.
 #include "infer/scheduler.h"
 
 #include <algorithm>
@@ -117,7 +118,7 @@ TEST(scheduler_does_not_starve_a_large_request) {
   BlockManager blocks(8, kBlock);
   Scheduler scheduler(blocks, 64);
   int32_t distinct = 100;
-  for (int i = 0; i < 4; ++i) scheduler.add({distinct++, 1, 2, 3, 4}, 3);
+  for (int i = 0; i < 4; ++i) scheduler.add({distinct++, 1, 2, 3, 4}, 1 + i);  // end one by one
   const uint64_t large = scheduler.add(std::vector<int32_t>(30, 9), 2).id;
   bool finished = false;
   for (int step = 0; step < 40 && !finished; ++step) {
@@ -175,9 +176,8 @@ TEST(scheduler_random_schedules) {
         if (oldest == nullptr && sequence->num_computed > 0) oldest = sequence;
       }
       const std::vector<ScheduledSlice> plan = scheduler.plan_step();
-      CHECK(oldest == nullptr || std::any_of(plan.begin(), plan.end(), [&](const ScheduledSlice& slice) {
-              return slice.sequence == oldest;
-            }));
+      CHECK(oldest == nullptr || std::any_of(plan.begin(), plan.end(),
+                                             [&](const ScheduledSlice& slice) { return slice.sequence == oldest; }));
       std::vector<Sequence*> sampling;
       for (const ScheduledSlice& slice : plan) {
         CHECK(slice.num_rows > 0);

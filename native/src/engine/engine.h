@@ -1,5 +1,5 @@
-// Owner of all device state: backend, model, KV cache, trainer. One thread does all the work, in the order of submission;
-// queue in, callbacks out. Knows nothing of Node, files or JSON.
+// Owner of all device state: backend, model, KV cache, trainer. One thread does all the work, in the order of
+// submission; queue in, callbacks out. Knows nothing of Node, files or JSON.
 #pragma once
 
 #include <condition_variable>

@@ -97,22 +97,18 @@ void Generator::forward(const std::vector<ScheduledSlice>& plan) {
   }
   const size_t num_logits = logit_rows_.size() * static_cast<size_t>(model_.config().vocab_size);
   if (logits_.size() < num_logits) logits_.resize(num_logits);
-  const InferenceBatch batch{token_ids_.data(),
-                             static_cast<int64_t>(token_ids_.size()),
-                             slices_.data(),
-                             static_cast<int64_t>(slices_.size()),
-                             logit_rows_.data(),
-                             static_cast<int64_t>(logit_rows_.size())};
+  const InferenceBatch batch{token_ids_.data(),  static_cast<int64_t>(token_ids_.size()),
+                             slices_.data(),     static_cast<int64_t>(slices_.size()),
+                             logit_rows_.data(), static_cast<int64_t>(logit_rows_.size())};
   model_.forward(batch, cache_, logits_.data());
 }
 
 void Generator::sample(Sequence& sequence, const float* logits, uint64_t policy_version) {
   Entry& entry = entries_.at(keys_.at(sequence.id));
   const GenerateRequest& request = entry.request;
-  const SampledToken token =
-      sample_token(logits, model_.config().vocab_size, request.sampling,
-                   {sequence.token_ids.data(), sequence.num_tokens()}, request.seed,
-                   static_cast<uint64_t>(sequence.num_sampled()), workspace_);
+  const SampledToken token = sample_token(logits, model_.config().vocab_size, request.sampling,
+                                          {sequence.token_ids.data(), sequence.num_tokens()}, request.seed,
+                                          static_cast<uint64_t>(sequence.num_sampled()), workspace_);
   scheduler_.append(sequence, token.token_id);
   entry.logprobs.push_back(token.logprob);
   ++stats_.num_generated_tokens;

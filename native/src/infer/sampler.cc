@@ -30,11 +30,10 @@ void check_finite(const float* logits, int64_t vocab_size) {
   WS_CHECK(bad == 0, kInternal, "sample", "the model gave a logit that is not finite; check the weights");
 }
 
-float max_logit(const float* logits, int64_t vocab_size) {
-  return *std::max_element(logits, logits + vocab_size);
-}
+float max_logit(const float* logits, int64_t vocab_size) { return *std::max_element(logits, logits + vocab_size); }
 
-// Once per distinct token of the history, as Hugging Face's RepetitionPenaltyLogitsProcessor. Returns `logits` or a copy.
+// Once per distinct token of the history, as Hugging Face's RepetitionPenaltyLogitsProcessor. Returns `logits` or a
+// copy.
 const float* apply_repetition_penalty(const float* logits, int64_t vocab_size, float penalty, TokenHistory history,
                                       std::vector<float>& penalized) {
   if (penalty == 1) return logits;
@@ -160,8 +159,8 @@ void validate(const SamplingSettings& settings) {
            "topK must be 0 or more, got " + std::to_string(settings.top_k));
   WS_CHECK(settings.min_p >= 0 && settings.min_p <= 1, kInvalidArgument, "generate",
            "minP must be from 0 to 1, got " + std::to_string(settings.min_p));
-  WS_CHECK(settings.repetition_penalty > 0 && std::isfinite(settings.repetition_penalty), kInvalidArgument,
-           "generate", "repetitionPenalty must be above 0, got " + std::to_string(settings.repetition_penalty));
+  WS_CHECK(settings.repetition_penalty > 0 && std::isfinite(settings.repetition_penalty), kInvalidArgument, "generate",
+           "repetitionPenalty must be above 0, got " + std::to_string(settings.repetition_penalty));
 }
 
 SampledToken sample_token(const float* logits, int64_t vocab_size, const SamplingSettings& settings,

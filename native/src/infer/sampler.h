@@ -8,10 +8,10 @@
 namespace wideseek {
 
 struct SamplingSettings {
-  float temperature = 1;  // 0: the first token with the largest logit
-  float top_p = 1;        // 1: off
-  int64_t top_k = 0;      // 0: off
-  float min_p = 0;        // 0: off
+  float temperature = 1;         // 0: the first token with the largest logit
+  float top_p = 1;               // 1: off
+  int64_t top_k = 0;             // 0: off
+  float min_p = 0;               // 0: off
   float repetition_penalty = 1;  // 1: off; logits of tokens seen before are divided (if positive) or multiplied by it
 
   bool has_filters() const { return top_p < 1 || top_k > 0 || min_p > 0; }

@@ -80,9 +80,8 @@ void Scheduler::complete_step() {
     for (; (sequence.num_published + 1) * block_tokens <= sequence.num_computed; ++sequence.num_published) {
       const int64_t index = sequence.num_published;
       const int32_t parent = index == 0 ? -1 : sequence.block_table[index - 1];
-      sequence.block_table[index] =
-          blocks_.publish(sequence.block_table[index], sequence.hashes[index], parent,
-                          sequence.token_ids.data() + index * block_tokens);
+      sequence.block_table[index] = blocks_.publish(sequence.block_table[index], sequence.hashes[index], parent,
+                                                    sequence.token_ids.data() + index * block_tokens);
     }
   }
   plan_.clear();
@@ -139,8 +138,7 @@ void Scheduler::admit_waiting() {
     const int64_t num_cached_before = sequence.num_cached_tokens;
     extend_cached_prefix(sequence);
     const bool held = is_being_computed(sequence);
-    const int64_t missing =
-        blocks_for(sequence.num_tokens()) - static_cast<int64_t>(sequence.block_table.size());
+    const int64_t missing = blocks_for(sequence.num_tokens()) - static_cast<int64_t>(sequence.block_table.size());
     if (held || missing > blocks_.num_available()) {
       release_blocks(sequence);
       sequence.num_cached_tokens = num_cached_before;

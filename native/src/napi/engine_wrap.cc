@@ -147,9 +147,7 @@ Napi::Value EngineWrap::submit(Napi::Env env, std::function<Result(DeviceState&)
   engine_->post(
       [this, id, work = std::move(work), convert = std::move(convert)](DeviceState& state) {
         auto result = std::make_shared<Result>(work(state));
-        post([this, id, result, convert](Napi::Env env) {
-          resolve(env, id, [&] { return convert(env, *result); });
-        });
+        post([this, id, result, convert](Napi::Env env) { resolve(env, id, [&] { return convert(env, *result); }); });
       },
       [this, id](std::exception_ptr reason) { post_rejection(id, std::move(reason)); });
   return promise;
@@ -359,8 +357,7 @@ Napi::Value EngineWrap::training_state(const Napi::CallbackInfo& info) {
   using State = std::pair<int64_t, uint64_t>;
   return guard(info.Env(), [&] {
     return submit<State>(
-        info.Env(),
-        [](DeviceState& state) { return State(state.num_optimizer_steps(), state.policy_version()); },
+        info.Env(), [](DeviceState& state) { return State(state.num_optimizer_steps(), state.policy_version()); },
         [](Napi::Env env, const State& state) {
           Napi::Object object = Napi::Object::New(env);
           object.Set("numSteps", Napi::Number::New(env, static_cast<double>(state.first)));

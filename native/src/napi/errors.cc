@@ -10,13 +10,20 @@ namespace {
 
 const char* code_name(ErrorCode code) {
   switch (code) {
-    case ErrorCode::kInvalidArgument: return "WS_INVALID_ARGUMENT";
-    case ErrorCode::kInvalidState: return "WS_INVALID_STATE";
-    case ErrorCode::kOutOfMemory: return "WS_OUT_OF_MEMORY";
-    case ErrorCode::kDeviceLost: return "WS_DEVICE_LOST";
-    case ErrorCode::kUnsupported: return "WS_UNSUPPORTED";
-    case ErrorCode::kClosed: return "WS_CLOSED";
-    case ErrorCode::kInternal: return "WS_INTERNAL";
+    case ErrorCode::kInvalidArgument:
+      return "WS_INVALID_ARGUMENT";
+    case ErrorCode::kInvalidState:
+      return "WS_INVALID_STATE";
+    case ErrorCode::kOutOfMemory:
+      return "WS_OUT_OF_MEMORY";
+    case ErrorCode::kDeviceLost:
+      return "WS_DEVICE_LOST";
+    case ErrorCode::kUnsupported:
+      return "WS_UNSUPPORTED";
+    case ErrorCode::kClosed:
+      return "WS_CLOSED";
+    case ErrorCode::kInternal:
+      return "WS_INTERNAL";
   }
   return "WS_INTERNAL";
 }
