@@ -9,14 +9,19 @@ namespace {
 
 constexpr int64_t kBlock = 16;
 static_assert(kBlock == kLanes);
-constexpr int kTileRows = static_cast<int>(kMaxRowTile);
+// Rows and vectors of one register tile: 24 accumulators in the 32 AVX-512 registers; fewer where there are fewer.
 #if defined(WS_VECTOR_AVX512)
-constexpr int kTileVectors = 4;
+constexpr int kTileRows = 6, kTileVectors = 4;
+#elif defined(WS_VECTOR_AVX2)
+constexpr int kTileRows = 6, kTileVectors = 1;
 #else
-constexpr int kTileVectors = 1;
+constexpr int kTileRows = 4, kTileVectors = 1;
 #endif
+static_assert(kTileRows <= kMaxRowTile);
 
-// Calls f.template run<R>(first_row) over tiles of nearly equal height R <= 6.
+WS_INLINE void prefetch(const float* p) { __builtin_prefetch(p); }
+
+// Calls f.template operator()<R>(first_row) over tiles of nearly equal height R <= kTileRows.
 template <typename F>
 WS_INLINE void for_row_tiles(int64_t rows, F&& f) {
   const int64_t num_tiles = (rows + kTileRows - 1) / kTileRows;
@@ -27,8 +32,8 @@ WS_INLINE void for_row_tiles(int64_t rows, F&& f) {
       case 2: f.template operator()<2>(begin); break;
       case 3: f.template operator()<3>(begin); break;
       case 4: f.template operator()<4>(begin); break;
-      case 5: f.template operator()<5>(begin); break;
-      default: f.template operator()<6>(begin); break;
+      case 5: if constexpr (kTileRows > 4) f.template operator()<5>(begin); break;
+      default: if constexpr (kTileRows > 5) f.template operator()<6>(begin); break;
     }
   }
 }
@@ -42,9 +47,11 @@ WS_INLINE void interleave(const float* in, int64_t ld, int64_t head_dim, float* 
   }
 }
 
-// acc[r][v] lane j = fma chain over d of a[d][r] * block_v[d][j]
+// acc[r][v] lane j = fma chain over d of a[d][r] * block_v[d][j]. Blocks are pages apart, where hardware prefetching stops,
+// so the blocks that come next are fetched here.
 template <int R, int V>
-WS_INLINE void dot_blocks(F16 (&acc)[R][V], const float* a, const float* const (&blocks)[V], int64_t head_dim) {
+WS_INLINE void dot_blocks(F16 (&acc)[R][V], const float* a, const float* const (&blocks)[V], const float* const (&next)[V],
+                          int64_t head_dim) {
 #pragma GCC unroll 8
   for (int r = 0; r < R; ++r) {
 #pragma GCC unroll 4
@@ -54,7 +61,10 @@ WS_INLINE void dot_blocks(F16 (&acc)[R][V], const float* a, const float* const (
   for (int64_t d = 0; d < head_dim; ++d) {
     F16 keys[V];
 #pragma GCC unroll 4
-    for (int v = 0; v < V; ++v) keys[v] = load(blocks[v] + d * kBlock);
+    for (int v = 0; v < V; ++v) {
+      keys[v] = load(blocks[v] + d * kBlock);
+      prefetch(next[v] + d * kBlock);
+    }
 #pragma GCC unroll 8
     for (int r = 0; r < R; ++r) {
       const F16 value = splat(a[r]);
@@ -65,16 +75,19 @@ WS_INLINE void dot_blocks(F16 (&acc)[R][V], const float* a, const float* const (
   }
 }
 
-// acc[r][v] += sum over the keys [begin, end) of a block, in order, of weights[r][key] * rows[key][16 v ..]
+// acc[r][v] += sum over the keys [0, num_keys) of a block, in order, of weights[r][key] * rows[key][16 v ..]. `next` is the
+// block that comes next.
 template <int R, int V, typename Lanes>
-WS_INLINE void add_weighted_rows(F16 (&acc)[R][V], const float* weights, const float* rows, int64_t ld, int begin, int end,
-                                 Lanes lanes) {
-  rows += begin * ld;
+WS_INLINE void add_weighted_rows(F16 (&acc)[R][V], const float* weights, const float* rows, const float* next, int64_t ld,
+                                 int num_keys, Lanes lanes) {
 #pragma GCC unroll 2
-  for (int j = begin; j < end; ++j) {
+  for (int j = 0; j < num_keys; ++j) {
     F16 value[V];
 #pragma GCC unroll 4
-    for (int v = 0; v < V; ++v) value[v] = load(rows + v * kLanes, lanes);
+    for (int v = 0; v < V; ++v) {
+      value[v] = load(rows + v * kLanes, lanes);
+      prefetch(next + v * kLanes);
+    }
 #pragma GCC unroll 8
     for (int r = 0; r < R; ++r) {
       const F16 weight = splat(weights[r * kBlock + j]);
@@ -82,7 +95,13 @@ WS_INLINE void add_weighted_rows(F16 (&acc)[R][V], const float* weights, const f
       for (int v = 0; v < V; ++v) acc[r][v] = fma(weight, value[v], acc[r][v]);
     }
     rows += ld;
+    next += ld;
   }
+}
+
+// Block `index` of a sequence, or its last one.
+WS_INLINE const float* block_at(const float* base, const int32_t* table, int64_t stride, int64_t num_blocks, int64_t index) {
+  return base + table[index < num_blocks ? index : num_blocks - 1] * stride;
 }
 
 // ---- forward. Scores of R rows: [num_blocks][R][16].
@@ -90,11 +109,14 @@ WS_INLINE void add_weighted_rows(F16 (&acc)[R][V], const float* weights, const f
 template <int R, int V>
 void score_blocks(const ForwardTile& t, int64_t row, int64_t block, float* scores, F16* max_score) {
   const AttentionContext& c = t.context;
-  const float* blocks[V];
+  const float *blocks[V], *next[V];
 #pragma GCC unroll 4
-  for (int v = 0; v < V; ++v) blocks[v] = c.keys + c.table[block + v] * c.block_stride;
+  for (int v = 0; v < V; ++v) {
+    blocks[v] = block_at(c.keys, c.table, c.block_stride, c.num_blocks, block + v);
+    next[v] = block_at(c.keys, c.table, c.block_stride, c.num_blocks, block + V + v);
+  }
   F16 acc[R][V];
-  dot_blocks<R, V>(acc, t.interleaved_q, blocks, c.head_dim);
+  dot_blocks<R, V>(acc, t.interleaved_q, blocks, next, c.head_dim);
   const F16 scale = splat(c.scale);
   const bool last = block + V == c.num_blocks;
 #pragma GCC unroll 8
@@ -143,14 +165,15 @@ void weighted_values(const ForwardTile& t, int64_t row, int64_t d0, const float*
   }
   const int64_t last = c.num_blocks - 1;
   for (int64_t b = 0; b < last; ++b) {
-    add_weighted_rows<R, V>(acc, scores + b * R * kBlock, c.values + c.table[b] * c.block_stride + d0, c.head_dim, 0, kBlock, lanes);
+    add_weighted_rows<R, V>(acc, scores + b * R * kBlock, c.values + c.table[b] * c.block_stride + d0,
+                            c.values + c.table[b + 1] * c.block_stride + d0, c.head_dim, kBlock, lanes);
   }
   // The keys of the last block: first those that all rows see, then each row's own.
   int common = static_cast<int>(kBlock);
   for (int r = 0; r < R; ++r) common = t.num_tail[row + r] < common ? t.num_tail[row + r] : common;
   const float* weights = scores + last * R * kBlock;
   const float* values = c.values + c.table[last] * c.block_stride + d0;
-  add_weighted_rows<R, V>(acc, weights, values, c.head_dim, 0, common, lanes);
+  add_weighted_rows<R, V>(acc, weights, values, values, c.head_dim, common, lanes);
 #pragma GCC unroll 8
   for (int r = 0; r < R; ++r) {
     for (int j = common; j < t.num_tail[row + r]; ++j) {
@@ -208,16 +231,17 @@ void forward_tile(const ForwardTile& t) {
 template <int R, int V>
 void probability_blocks(const BackwardTile& t, int64_t row, int64_t block) {
   const AttentionContext& c = t.context;
-  const float *keys[V], *values[V];
+  const float *keys[V], *values[V], *next_keys[V];
 #pragma GCC unroll 4
   for (int v = 0; v < V; ++v) {
-    keys[v] = c.keys + c.table[block + v] * c.block_stride;
-    values[v] = t.turned_values + t.turned_table[block + v] * t.turned_value_stride;
+    keys[v] = block_at(c.keys, c.table, c.block_stride, c.num_blocks, block + v);
+    next_keys[v] = block_at(c.keys, c.table, c.block_stride, c.num_blocks, block + V + v);
+    values[v] = block_at(t.turned_values, t.turned_table, t.turned_value_stride, c.num_blocks, block + v);
   }
   const F16 scale = splat(c.scale);
   const bool last = block + V == c.num_blocks;
   F16 acc[R][V];
-  dot_blocks<R, V>(acc, t.interleaved_q, keys, c.head_dim);
+  dot_blocks<R, V>(acc, t.interleaved_q, keys, values, c.head_dim);
 #pragma GCC unroll 8
   for (int r = 0; r < R; ++r) {
 #pragma GCC unroll 4
@@ -227,7 +251,7 @@ void probability_blocks(const BackwardTile& t, int64_t row, int64_t block) {
       store(t.p + ((block + v) * t.rows + row + r) * kBlock, p);
     }
   }
-  dot_blocks<R, V>(acc, t.interleaved_dout, values, c.head_dim);
+  dot_blocks<R, V>(acc, t.interleaved_dout, values, next_keys, c.head_dim);
 #pragma GCC unroll 8
   for (int r = 0; r < R; ++r) {
 #pragma GCC unroll 4
@@ -250,7 +274,8 @@ void query_gradient(const BackwardTile& t, int64_t row, int64_t d0, int64_t ld, 
   }
   for (int64_t b = 0; b < t.context.num_blocks; ++b) {
     const float* keys = t.turned_keys + t.turned_table[b] * t.turned_key_stride + d0;
-    add_weighted_rows<R, V>(acc, t.ds + (b * t.rows + row) * kBlock, keys, ld, 0, kBlock, AllLanes{});
+    const float* next = block_at(t.turned_keys + d0, t.turned_table, t.turned_key_stride, t.context.num_blocks, b + 1);
+    add_weighted_rows<R, V>(acc, t.ds + (b * t.rows + row) * kBlock, keys, next, ld, kBlock, AllLanes{});
   }
 #pragma GCC unroll 8
   for (int r = 0; r < R; ++r) {

@@ -1,6 +1,10 @@
 // First include of a kernel file that is compiled for AVX2 with FMA; see target_avx512.h.
 #pragma once
 
+#if defined(WS_ISA)
+#error "a target_*.h comes before every other kernel header, once"
+#endif
+
 #include <cmath>
 #include <cstdint>
 #include <cstring>

@@ -3,6 +3,10 @@
 // GCC 12 does not define __AVX512F__ after the pragma, so WS_VECTOR_AVX512 says it.
 #pragma once
 
+#if defined(WS_ISA)
+#error "a target_*.h comes before every other kernel header, once"
+#endif
+
 #include <cmath>
 #include <cstdint>
 #include <cstring>
