@@ -11,7 +11,7 @@ import { type Task, type Toolset, WideSeekError } from "@wideseek/spec";
 import { searchTools } from "@wideseek/tools";
 import { coldStart, Progress, type ProgressStream, Run, trainLoop, writeAtomic } from "@wideseek/train";
 import type { ChatPolicy } from "./chat-policy.ts";
-import { expertTraces } from "./expert-traces.ts";
+import { copyDrills, expertTraces } from "./expert-traces.ts";
 import { evaluateHeldOut, heldOutMetrics, sweepHeldOut } from "./held-out.ts";
 import { loadPolicy } from "./load-policy.ts";
 import { saveModel } from "./model-folder.ts";
@@ -139,7 +139,8 @@ export class ConfiguredRun implements AsyncDisposable {
       }),
     };
     const trace = (index: number, split: keyof typeof traces, signal: AbortSignal) => traces[split](index, signal);
-    const steps = await coldStart({ policy, run, options, trace, signal: this.#signal });
+    const drill = copyDrills(chat, config.run.seed);
+    const steps = await coldStart({ policy, run, options, trace, drill, signal: this.#signal });
     return await this.#finish(policy, from, steps, options.steps);
   }
 

@@ -1,8 +1,8 @@
 // Episodes of the scripted expert over the real agents and tools: what the cold start learns from. Owns no script.
 import { agentTexts, runEpisode, ScriptedPolicy } from "@wideseek/agents";
 import type { RunConfig } from "@wideseek/config";
-import { expertReply, SeededRandom, TaskOrder } from "@wideseek/data";
-import type { Episode, Task, Toolset } from "@wideseek/spec";
+import { copyDrill, expertReply, SeededRandom, TaskOrder } from "@wideseek/data";
+import type { Episode, Task, Toolset, Trajectory } from "@wideseek/spec";
 import type { ChatTokenizer } from "@wideseek/text";
 import { deriveSeed } from "@wideseek/train";
 
@@ -42,5 +42,31 @@ export function expertTraces(parts: ExpertTraceParts): (index: number, signal?: 
     });
     const prompts = agents.promptStyle;
     return await runEpisode({ policy, chat, tools, task, workflow, limits, prompts, seed, signal });
+  };
+}
+
+/** Copying exercises on the ordinary tokens of a vocabulary, as trajectories of a single agent. */
+export function copyDrills(chat: ChatTokenizer, seed: number): (index: number) => Trajectory {
+  const control = new Set(chat.tokenizer.controlTokens.values());
+  const vocabulary = Array.from({ length: chat.vocabSize }, (_, id) => id).filter((id) => !control.has(id));
+  return (index) => {
+    const { given, copied } = copyDrill(seed, index, vocabulary);
+    return {
+      agentId: "single",
+      role: "single",
+      prompt: "",
+      segments: [
+        { kind: "given", tokenIds: given },
+        { kind: "sampled", tokenIds: copied, logprobs: new Float32Array(copied.length), policyVersion: 0n },
+      ],
+      stopReason: "answered",
+      numTurns: 1,
+      numSubagentCalls: 0,
+      numSearches: 0,
+      numAccesses: 0,
+      numMalformedCalls: 0,
+      answer: "",
+      errors: [],
+    };
   };
 }

@@ -1,3 +1,4 @@
+export * from "./copy-drill.ts";
 export * from "./expert.ts";
 export * from "./markdown-table.ts";
 export * from "./order.ts";

@@ -12,6 +12,8 @@ export interface ColdStartParts {
   policy: Trainer;
   /** The expert's episode number `index`; the same index gives the same tokens. */
   trace(index: number, split: "train" | "heldOut", signal: AbortSignal): Promise<Episode>;
+  /** Copying exercise number `index`; required when `copyShare` > 0. */
+  drill?: ((index: number) => Trajectory) | undefined;
   options: ColdStartOptions;
   run: Run;
   signal?: AbortSignal | undefined;
@@ -19,6 +21,8 @@ export interface ColdStartParts {
 
 /** Episodes asked for at a time; enough to keep tools and tokenizer busy beside the engine. */
 const TRACES_AT_ONCE = 8;
+/** More than the drills of any step. */
+const MAX_DRILLS = 10_000;
 
 /** Runs the remaining steps of `run`. Returns the number of steps done, fewer than `options.steps` after a stop. */
 export async function coldStart(parts: ColdStartParts): Promise<number> {
@@ -115,12 +119,19 @@ class TraceFeed {
     const trajectories: Trajectory[] = [];
     let cursor = this.#cursor;
     let numTokens = 0;
-    while (numTokens < options.tokensPerStep) {
+    const numTraceTokens = options.tokensPerStep * (1 - options.copyShare);
+    while (numTokens < numTraceTokens) {
       const episode = this.#ready.shift() ?? (await this.#make(cursor));
       const trained = trainedTrajectories(episode, options.maxSubagentsPerTrace);
       trajectories.push(...trained);
       numTokens += countTokens(trained);
       cursor += 1;
+    }
+    // Drills are numbered by the trace cursor too, so that a resumed run goes on with the same ones.
+    for (let index = 0; numTokens < options.tokensPerStep && this.#parts.drill; index++) {
+      const drill = this.#parts.drill(this.#cursor * MAX_DRILLS + index);
+      trajectories.push(drill);
+      numTokens += countTokens([drill]);
     }
     return { trajectories, cursor };
   }
