@@ -188,6 +188,9 @@ std::unique_ptr<Backend> create_backend(const std::string& device, int num_threa
 // bit.
 float row_logprob(const float* logits, int64_t vocab_size, int32_t token, float temperature);
 
+// probabilities [vocab_size] = softmax(logits / temperature), overwritten, host memory. temperature must be > 0.
+void row_softmax(const float* logits, int64_t vocab_size, float temperature, float* probabilities);
+
 // Owned device array of T.
 template <typename T>
 class DeviceArray {

@@ -7,7 +7,7 @@
 #include <vector>
 
 #include "base/rng.h"
-#include "model/model.h"
+#include "backend.h"
 #include "test/check.h"
 
 namespace {

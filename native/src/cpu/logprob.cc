@@ -1,4 +1,6 @@
 // Log-probabilities, entropies and their gradients from rows of logits; the one order that sampling and training share.
+#include <algorithm>
+
 #include "cpu/row_kernels.h"
 #include "cpu/row_ops.h"
 
@@ -7,6 +9,13 @@ namespace wideseek {
 float row_logprob(const float* logits, int64_t vocab_size, int32_t token, float temperature) {
   const float inv_temperature = 1.0f / temperature;
   return target_logprob(logits, row_kernels().logprob(logits, vocab_size, inv_temperature), token, inv_temperature);
+}
+
+void row_softmax(const float* logits, int64_t vocab_size, float temperature, float* probabilities) {
+  const float inv_temperature = 1.0f / temperature;
+  const LogprobRow row = row_kernels().logprob(logits, vocab_size, inv_temperature);
+  std::copy(logits, logits + vocab_size, probabilities);
+  row_kernels().scaled_softmax(probabilities, row, vocab_size, inv_temperature, 1);
 }
 
 namespace cpu {

@@ -7,9 +7,9 @@
 #include <functional>
 #include <string>
 
+#include "backend.h"
 #include "base/error.h"
 #include "base/rng.h"
-#include "model/model.h"
 
 namespace wideseek {
 namespace {
@@ -30,7 +30,22 @@ void check_finite(const float* logits, int64_t vocab_size) {
   WS_CHECK(bad == 0, kInternal, "sample", "the model gave a logit that is not finite; check the weights");
 }
 
-float max_logit(const float* logits, int64_t vocab_size) { return *std::max_element(logits, logits + vocab_size); }
+// Index of the first of the largest values.
+int32_t argmax(const float* values, int64_t count) {
+  // Sixteen running maxima, which compile to vector instructions; std::max_element does not.
+  constexpr int64_t kLanes = 16;
+  float lanes[kLanes];
+  std::fill(lanes, lanes + kLanes, values[0]);
+  int64_t i = 0;
+  for (; i + kLanes <= count; i += kLanes) {
+    for (int64_t lane = 0; lane < kLanes; ++lane) {
+      lanes[lane] = values[i + lane] > lanes[lane] ? values[i + lane] : lanes[lane];
+    }
+  }
+  const float max = std::max(*std::max_element(lanes, lanes + kLanes),
+                             i < count ? *std::max_element(values + i, values + count) : values[0]);
+  return static_cast<int32_t>(std::find(values, values + count, max) - values);
+}
 
 // Once per distinct token of the history, as Hugging Face's RepetitionPenaltyLogitsProcessor. Returns `logits` or a
 // copy.
@@ -43,13 +58,6 @@ const float* apply_repetition_penalty(const float* logits, int64_t vocab_size, f
     penalized[token] = logits[token] < 0 ? logits[token] * penalty : logits[token] / penalty;
   }
   return penalized.data();
-}
-
-// weights[i] = exp((logits[i] - max) / temperature)
-void compute_weights(const float* logits, int64_t vocab_size, float temperature, std::vector<float>& weights) {
-  const float max = max_logit(logits, vocab_size);
-  weights.resize(static_cast<size_t>(vocab_size));
-  for (int64_t i = 0; i < vocab_size; ++i) weights[i] = std::exp((logits[i] - max) / temperature);
 }
 
 double sum_range(const float* weights, int64_t count) {
@@ -84,7 +92,7 @@ int32_t draw_unfiltered(const std::vector<float>& weights, double uniform, doubl
     target -= weights[i];
   }
   if (last >= 0) return last;
-  return static_cast<int32_t>(std::max_element(weights.begin(), weights.end()) - weights.begin());
+  return argmax(weights.data(), vocab_size);
 }
 
 // The k-th largest weight.
@@ -142,8 +150,9 @@ double apply_filters(const SamplingSettings& settings, SamplerWorkspace& workspa
   }
   if (settings.top_p < 1) keep_nucleus(weights, settings.top_p * mass(), candidates);
   if (settings.min_p > 0) {
-    // Weights are relative to the largest logit, whose weight is exactly 1 and which no filter removes.
-    std::erase_if(candidates, [&](int32_t token) { return weights[token] < settings.min_p; });
+    // Relative to the likeliest token, which no filter removes.
+    const float least = settings.min_p * weights[argmax(weights.data(), vocab_size)];
+    std::erase_if(candidates, [&](int32_t token) { return weights[token] < least; });
   }
   return mass();
 }
@@ -169,10 +178,11 @@ SampledToken sample_token(const float* logits, int64_t vocab_size, const Samplin
   const float* penalized =
       apply_repetition_penalty(logits, vocab_size, settings.repetition_penalty, history, workspace.penalized);
   if (settings.temperature == 0) {
-    const int32_t token = static_cast<int32_t>(std::max_element(penalized, penalized + vocab_size) - penalized);
+    const int32_t token = argmax(penalized, vocab_size);
     return {token, row_logprob(logits, vocab_size, token, 1)};
   }
-  compute_weights(penalized, vocab_size, settings.temperature, workspace.weights);
+  workspace.weights.resize(static_cast<size_t>(vocab_size));
+  row_softmax(penalized, vocab_size, settings.temperature, workspace.weights.data());
   const double uniform = draw_uniform(seed, index);
   int32_t token = 0;
   if (settings.has_filters()) {
@@ -198,10 +208,11 @@ void filter_probabilities(const float* logits, int64_t vocab_size, const Samplin
   logits = apply_repetition_penalty(logits, vocab_size, settings.repetition_penalty, history, workspace.penalized);
   std::fill(probabilities, probabilities + vocab_size, 0.0);
   if (settings.temperature == 0) {
-    probabilities[std::max_element(logits, logits + vocab_size) - logits] = 1;
+    probabilities[argmax(logits, vocab_size)] = 1;
     return;
   }
-  compute_weights(logits, vocab_size, settings.temperature, workspace.weights);
+  workspace.weights.resize(static_cast<size_t>(vocab_size));
+  row_softmax(logits, vocab_size, settings.temperature, workspace.weights.data());
   const double total = apply_filters(settings, workspace);
   for (const int32_t token : workspace.candidates) probabilities[token] = workspace.weights[token] / total;
 }

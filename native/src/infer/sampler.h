@@ -28,7 +28,7 @@ struct SampledToken {
 // Scratch of one thread, reused between rows.
 struct SamplerWorkspace {
   std::vector<float> penalized;     // logits after the repetition penalty
-  std::vector<float> weights;       // exp((logit - max) / temperature)
+  std::vector<float> weights;       // softmax at the temperature, before the filters
   std::vector<double> chunk_sums;   // of runs of weights
   std::vector<float> scratch;       // weights in another order
   std::vector<int32_t> candidates;  // tokens that the filters keep
