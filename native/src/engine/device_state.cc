@@ -1,10 +1,11 @@
 // The operations of the engine thread on backend, model, generator and trainer.
+#include "engine/device_state.h"
+
 #include <algorithm>
 #include <numeric>
 #include <string>
 
 #include "base/error.h"
-#include "engine/engine.h"
 
 namespace wideseek {
 

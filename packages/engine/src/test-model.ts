@@ -47,6 +47,15 @@ export function tinyBatch(change: Partial<PackedBatch> = {}): PackedBatch {
   };
 }
 
+export const GRPO = {
+  kind: "grpo",
+  temperature: 1,
+  clipLow: 0.2,
+  clipHigh: 0.28,
+  dualClip: 10,
+  klCoefficient: 0,
+} as const;
+
 export const ADAMW = {
   learningRate: 1e-2,
   maxGradNorm: 1,
