@@ -109,7 +109,7 @@ function leadTable(
   if (style === 1 && conversation.numTurns === 1 && mayContinue) {
     return delegate("The other half of the regions.", table.regions.slice(half));
   }
-  const rows = [...told.matchAll(/^\| (.+) \|$/gm)].map((row) => (row[1] ?? "").split(" | "));
+  const rows = [...told.matchAll(/^\|(.+)\|$/gm)].map((row) => (row[1] ?? "").split("|"));
   return turn("Write the table.", `\`\`\`markdown\n${markdownTable(table.columns, rows)}\n\`\`\``);
 }
 
@@ -211,11 +211,11 @@ function listedUrls(text: string, place: string): string[] {
 }
 
 function findRows(text: string): FoundRow[] {
-  const tables = text.matchAll(/^\| (Name \| .+) \|\n\| --- .*\|\n((?:\| .+ \|\n?)+)/gm);
+  const tables = text.matchAll(/^\|(Name\|.+)\|\n\|---.*\|\n((?:\|.+\|\n?)+)/gm);
   return [...tables].flatMap(([, header = "", body = ""]) =>
-    [...body.matchAll(/^\| (.+) \|$/gm)].map((row) => ({
-      columns: header.split(" | "),
-      cells: (row[1] ?? "").split(" | "),
+    [...body.matchAll(/^\|(.+)\|$/gm)].map((row) => ({
+      columns: header.split("|"),
+      cells: (row[1] ?? "").split("|"),
     })),
   );
 }

@@ -44,7 +44,7 @@ describe("generateQuestions", () => {
       const expected = world.entities.filter(
         (entity) => entity.kind.plural === plural && regions?.split(", ").includes(entity.region),
       );
-      const names = [...task.answer.matchAll(/^\| (\w+) \| \w+ \|/gm)].map((match) => match[1]).slice(1);
+      const names = [...task.answer.matchAll(/^\|(\w+)\|\w+\|/gm)].map((match) => match[1]).slice(1);
       expect(names.sort()).toEqual(expected.map((entity) => entity.name).sort());
     }
   });

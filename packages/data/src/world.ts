@@ -5,8 +5,7 @@ import { SeededRandom } from "./random.ts";
 /** A column of a table question and a fact on an entity's page. */
 export interface Attribute {
   name: string;
-  /** A closed set of words, or a range of whole numbers. */
-  values: readonly string[] | { min: number; max: number };
+  values: readonly string[];
 }
 
 /** A kind of entity, e.g. mines. */
@@ -47,7 +46,7 @@ export interface WorldOptions {
   numHeldOutRegions: number;
 }
 
-const NUMBER: Attribute["values"] = { min: 10, max: 99 };
+const CENTURY = ["twelfth", "thirteenth", "fourteenth", "fifteenth", "sixteenth", "seventeenth", "eighteenth"];
 
 export const KINDS: readonly Kind[] = [
   {
@@ -56,7 +55,7 @@ export const KINDS: readonly Kind[] = [
     attributes: [
       { name: "Metal", values: ["tin", "iron", "zinc", "gold", "lead", "silver", "copper", "nickel"] },
       { name: "Owner", values: ["crown", "guild", "abbey", "bank", "town", "prince", "state"] },
-      { name: "Depth", values: NUMBER },
+      { name: "Opened", values: CENTURY },
     ],
   },
   {
@@ -65,7 +64,7 @@ export const KINDS: readonly Kind[] = [
     attributes: [
       { name: "Material", values: ["stone", "brick", "steel", "timber", "concrete", "iron", "rope"] },
       { name: "Road", values: ["north", "south", "east", "west", "coast", "forest", "royal"] },
-      { name: "Length", values: NUMBER },
+      { name: "Built", values: CENTURY },
     ],
   },
   {
@@ -74,7 +73,7 @@ export const KINDS: readonly Kind[] = [
     attributes: [
       { name: "Fish", values: ["trout", "pike", "carp", "perch", "eel", "salmon", "bream"] },
       { name: "Colour", values: ["green", "blue", "brown", "black", "grey", "white", "red"] },
-      { name: "Depth", values: NUMBER },
+      { name: "Mapped", values: CENTURY },
     ],
   },
   {
@@ -83,7 +82,7 @@ export const KINDS: readonly Kind[] = [
     attributes: [
       { name: "Style", values: ["Gothic", "Baroque", "Norman", "Moorish", "Tudor", "modern"] },
       { name: "Use", values: ["prison", "clock", "light", "watch", "church", "school", "museum"] },
-      { name: "Height", values: NUMBER },
+      { name: "Built", values: CENTURY },
     ],
   },
   {
@@ -92,7 +91,7 @@ export const KINDS: readonly Kind[] = [
     attributes: [
       { name: "Crop", values: ["wheat", "barley", "rye", "oats", "maize", "hops", "flax"] },
       { name: "Craft", values: ["lace", "glass", "bells", "paper", "boats", "clay", "wool"] },
-      { name: "Houses", values: NUMBER },
+      { name: "Founded", values: CENTURY },
     ],
   },
 ];
@@ -157,13 +156,7 @@ export function generateWorld(options: WorldOptions): World {
 }
 
 function makeEntity(name: string, kind: Kind, region: string, random: SeededRandom): Entity {
-  const facts = new Map(
-    kind.attributes.map((attribute) => {
-      const { values } = attribute;
-      const value = "min" in values ? String(random.integer(values.min, values.max)) : random.pick(values);
-      return [attribute.name, value];
-    }),
-  );
+  const facts = new Map(kind.attributes.map((attribute) => [attribute.name, random.pick(attribute.values)]));
   return { name, kind, region, url: `wiki/${name}`, facts };
 }
 
