@@ -1,6 +1,6 @@
-// Speed of the CPU kernels: one JSON object a line with GFLOP/s, its share of the measured fma peak of the same threads,
-// and GB/s of weights read. Best of several runs, since the machine may be shared.
-// Usage: kernel_bench [threads, default all] [name filter]
+// Speed of the CPU kernels: one JSON object a line with GFLOP/s, its share of the measured fma peak of the same
+// threads, and GB/s of weights read. Best of several runs, since the machine may be shared. Usage: kernel_bench
+// [threads, default all] [name filter]
 #include <algorithm>
 #include <cstdio>
 #include <cstdlib>
@@ -63,8 +63,9 @@ struct Bench {
 
   bool wanted(const std::string& name) const { return name.find(filter) != std::string::npos; }
   void report(const std::string& name, const std::string& shape, double flops, double bytes, double seconds) const {
-    std::printf("{\"kernel\":\"%s\",%s,\"us\":%.1f,\"gflops\":%.1f,\"share_of_peak\":%.3f,\"gbps\":%.1f}\n", name.c_str(), shape.c_str(),
-                seconds * 1e6, flops / seconds * 1e-9, flops / seconds * 1e-9 / peak, bytes / seconds * 1e-9);
+    std::printf("{\"kernel\":\"%s\",%s,\"us\":%.1f,\"gflops\":%.1f,\"share_of_peak\":%.3f,\"gbps\":%.1f}\n",
+                name.c_str(), shape.c_str(), seconds * 1e6, flops / seconds * 1e-9, flops / seconds * 1e-9 / peak,
+                bytes / seconds * 1e-9);
     std::fflush(stdout);
   }
 };
@@ -133,31 +134,37 @@ void bench_linear(Bench& bench) {
 constexpr AttentionShape kShape{6, 2, 64};
 
 // `num_slices` sequences, each with `num_rows` new tokens that end at `context`.
-void bench_attention_case(Bench& bench, const std::string& name, int64_t num_slices, int64_t num_rows, int64_t context, bool backward) {
+void bench_attention_case(Bench& bench, const std::string& name, int64_t num_slices, int64_t num_rows, int64_t context,
+                          bool backward) {
   if (!bench.wanted(name)) return;
   const int64_t H = kShape.num_heads, K = kShape.num_kv_heads, D = kShape.head_dim, ld = kShape.qkv_size();
   const int64_t blocks_each = (context + 15) / 16, num_blocks = blocks_each * num_slices, T = num_slices * num_rows;
   std::vector<float> keys = values(num_blocks * 16 * K * D), block_values = keys, dkeys = keys, dvalues = keys;
-  std::vector<float> qkv = values(T * ld), out(static_cast<size_t>(T * H * D)), lse(static_cast<size_t>(T * H)), dout = values(T * H * D), dqkv(qkv.size());
+  std::vector<float> qkv = values(T * ld), out(static_cast<size_t>(T * H * D)), lse(static_cast<size_t>(T * H)),
+                     dout = values(T * H * D), dqkv(qkv.size());
   const KvBlocks cache{keys.data(), block_values.data()}, dcache{dkeys.data(), dvalues.data()};
   std::vector<int32_t> tables(static_cast<size_t>(num_blocks));
   for (size_t i = 0; i < tables.size(); ++i) tables[i] = static_cast<int32_t>(i);
   std::vector<SequenceSlice> slices;
-  for (int64_t s = 0; s < num_slices; ++s) slices.push_back({s * num_rows, num_rows, context - num_rows, tables.data() + s * blocks_each});
+  for (int64_t s = 0; s < num_slices; ++s)
+    slices.push_back({s * num_rows, num_rows, context - num_rows, tables.data() + s * blocks_each});
   AttentionWorkspace workspace;
   const auto forward = [&] {
-    attention_forward(bench.pool, workspace, out.data(), H * D, lse.data(), qkv.data(), ld, cache, kShape, 0.125f, slices.data(), num_slices);
+    attention_forward(bench.pool, workspace, out.data(), H * D, lse.data(), qkv.data(), ld, cache, kShape, 0.125f,
+                      slices.data(), num_slices);
   };
   forward();
   // Pairs of query and visible key: two products of 2 D each forward, five backward.
-  const double pairs = static_cast<double>(H * num_slices * num_rows) * (static_cast<double>(context) - static_cast<double>(num_rows - 1) / 2);
+  const double pairs = static_cast<double>(H * num_slices * num_rows) *
+                       (static_cast<double>(context) - static_cast<double>(num_rows - 1) / 2);
   const double bytes = 8.0 * static_cast<double>(num_slices * context * K * D);
   const double seconds = backward ? best_seconds([&] {
-    attention_backward(bench.pool, workspace, dqkv.data(), ld, dcache, dout.data(), H * D, out.data(), H * D, lse.data(), qkv.data(), ld, cache,
-                       kShape, 0.125f, slices.data(), num_slices);
+    attention_backward(bench.pool, workspace, dqkv.data(), ld, dcache, dout.data(), H * D, out.data(), H * D,
+                       lse.data(), qkv.data(), ld, cache, kShape, 0.125f, slices.data(), num_slices);
   })
                                   : best_seconds(forward);
-  const std::string shape = field("sequences", num_slices) + "," + field("new_tokens", num_rows) + "," + field("context", context);
+  const std::string shape =
+      field("sequences", num_slices) + "," + field("new_tokens", num_rows) + "," + field("context", context);
   bench.report(name, shape, pairs * 2 * static_cast<double>(D) * (backward ? 5 : 2), bytes, seconds);
 }
 

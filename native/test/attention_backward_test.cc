@@ -1,4 +1,5 @@
-// Attention gradients: against a double reference, finite differences, over shared prefixes, and to the bit over threads.
+// Attention gradients: against a double reference, finite differences, over shared prefixes, and to the bit over
+// threads.
 #include <algorithm>
 #include <cstring>
 #include <functional>
@@ -55,15 +56,19 @@ Outcome run(const Call& call, int num_threads, const std::vector<float>* qkv_ins
   const int64_t H = shape.num_heads, K = shape.num_kv_heads, D = shape.head_dim, ld = shape.qkv_size(), T = call.rows();
   const std::vector<float>& qkv = qkv_instead != nullptr ? *qkv_instead : call.qkv;
   const float nan = std::numeric_limits<float>::quiet_NaN();
-  std::vector<float> keys(static_cast<size_t>(call.num_blocks * 16 * K * D), nan), values = keys, dkeys = keys, dvalues = keys;
+  std::vector<float> keys(static_cast<size_t>(call.num_blocks * 16 * K * D), nan), values = keys, dkeys = keys,
+                                                                                   dvalues = keys;
   const KvBlocks cache{keys.data(), values.data()}, dcache{dkeys.data(), dvalues.data()};
   const auto n = static_cast<int64_t>(call.slices.size());
-  Outcome o{std::vector<float>(static_cast<size_t>(T * H * D)), std::vector<float>(static_cast<size_t>(T * H)), std::vector<float>(qkv.size(), nan)};
+  Outcome o{std::vector<float>(static_cast<size_t>(T * H * D)), std::vector<float>(static_cast<size_t>(T * H)),
+            std::vector<float>(qkv.size(), nan)};
   kv_store(pool, cache, qkv.data() + H * D, ld, qkv.data() + (H + K) * D, ld, shape, call.slices.data(), n);
-  attention_forward(pool, workspace, o.out.data(), H * D, o.lse.data(), qkv.data(), ld, cache, shape, call.scale, call.slices.data(), n);
-  attention_backward(pool, workspace, o.dqkv.data(), ld, dcache, call.dout.data(), H * D, o.out.data(), H * D, o.lse.data(), qkv.data(), ld,
-                     cache, shape, call.scale, call.slices.data(), n);
-  kv_gather_gradient(pool, o.dqkv.data() + H * D, ld, o.dqkv.data() + (H + K) * D, ld, dcache, shape, call.slices.data(), n);
+  attention_forward(pool, workspace, o.out.data(), H * D, o.lse.data(), qkv.data(), ld, cache, shape, call.scale,
+                    call.slices.data(), n);
+  attention_backward(pool, workspace, o.dqkv.data(), ld, dcache, call.dout.data(), H * D, o.out.data(), H * D,
+                     o.lse.data(), qkv.data(), ld, cache, shape, call.scale, call.slices.data(), n);
+  kv_gather_gradient(pool, o.dqkv.data() + H * D, ld, o.dqkv.data() + (H + K) * D, ld, dcache, shape,
+                     call.slices.data(), n);
   return o;
 }
 
@@ -80,7 +85,8 @@ std::vector<std::vector<int64_t>> visible_rows(const Call& call) {
   for (const SequenceSlice& slice : call.slices) {
     for (int64_t i = 0; i < slice.num_rows; ++i) {
       for (int64_t j = 0; j <= slice.first_position + i; ++j) {
-        visible[static_cast<size_t>(slice.first_row + i)].push_back(row_of_slot[static_cast<size_t>(slice.block_table[j / 16] * 16 + j % 16)]);
+        visible[static_cast<size_t>(slice.first_row + i)].push_back(
+            row_of_slot[static_cast<size_t>(slice.block_table[j / 16] * 16 + j % 16)]);
       }
     }
   }
@@ -218,7 +224,9 @@ TEST(a_shared_prefix_gets_the_sum_of_the_unshared_gradients) {
   const auto rows = [&](const std::vector<float>& x, int64_t width, int64_t begin, int64_t end) {
     return std::vector<float>(x.begin() + begin * width, x.begin() + end * width);
   };
-  const auto append = [](std::vector<float>& to, const std::vector<float>& from) { to.insert(to.end(), from.begin(), from.end()); };
+  const auto append = [](std::vector<float>& to, const std::vector<float>& from) {
+    to.insert(to.end(), from.begin(), from.end());
+  };
   append(flat.qkv, rows(tree.qkv, ld, 0, 52));
   append(flat.qkv, rows(tree.qkv, ld, 0, 32));
   append(flat.qkv, rows(tree.qkv, ld, 52, 61));
@@ -227,7 +235,8 @@ TEST(a_shared_prefix_gets_the_sum_of_the_unshared_gradients) {
   append(flat.dout, rows(tree.dout, row, 52, 61));
   const Outcome shared = run(tree, 2), separate = run(flat, 2);
   CHECK(std::memcmp(shared.out.data(), separate.out.data(), static_cast<size_t>(52 * row) * sizeof(float)) == 0);
-  CHECK(std::memcmp(shared.out.data() + 52 * row, separate.out.data() + 84 * row, static_cast<size_t>(9 * row) * sizeof(float)) == 0);
+  CHECK(std::memcmp(shared.out.data() + 52 * row, separate.out.data() + 84 * row,
+                    static_cast<size_t>(9 * row) * sizeof(float)) == 0);
   for (int64_t i = 0; i < 61; ++i) {
     for (int64_t d = 0; d < ld; ++d) {
       const auto at = [&](int64_t r) { return static_cast<double>(separate.dqkv[static_cast<size_t>(r * ld + d)]); };

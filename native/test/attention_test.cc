@@ -24,7 +24,9 @@ std::vector<float> normal(int64_t n, std::mt19937& random) {
   return x;
 }
 
-bool same_bits(const float* a, const float* b, int64_t n) { return std::memcmp(a, b, sizeof(float) * static_cast<size_t>(n)) == 0; }
+bool same_bits(const float* a, const float* b, int64_t n) {
+  return std::memcmp(a, b, sizeof(float) * static_cast<size_t>(n)) == 0;
+}
 
 // Blocks of one layer, all lanes NaN until stored.
 struct Cache {
@@ -92,7 +94,8 @@ Result reference(const Sequence& sequence, const AttentionShape& shape, float sc
       result.lse[static_cast<size_t>(i * H + h)] = m + log(l);
       for (int64_t d = 0; d < D; ++d) {
         float c = 0.0f;
-        for (int64_t j = 0; j <= i; ++j) c = std::fma(p[static_cast<size_t>(j)], sequence.v[static_cast<size_t>((j * K + kv) * D + d)], c);
+        for (int64_t j = 0; j <= i; ++j)
+          c = std::fma(p[static_cast<size_t>(j)], sequence.v[static_cast<size_t>((j * K + kv) * D + d)], c);
         result.out[static_cast<size_t>((i * H + h) * D + d)] = c * (1.0f / l);
       }
     }
@@ -108,8 +111,8 @@ struct Piece {
 };
 
 // Packs the pieces, stores their keys and values and attends.
-Result run(ThreadPool& pool, AttentionWorkspace& workspace, Cache& cache, const std::vector<Piece>& pieces, const AttentionShape& shape,
-           float scale, bool with_lse = true) {
+Result run(ThreadPool& pool, AttentionWorkspace& workspace, Cache& cache, const std::vector<Piece>& pieces,
+           const AttentionShape& shape, float scale, bool with_lse = true) {
   const int64_t H = shape.num_heads, K = shape.num_kv_heads, D = shape.head_dim, ld = shape.qkv_size();
   std::vector<SequenceSlice> slices;
   int64_t rows = 0;
@@ -129,13 +132,15 @@ Result run(ThreadPool& pool, AttentionWorkspace& workspace, Cache& cache, const 
   }
   const auto count = static_cast<int64_t>(slices.size());
   kv_store(pool, cache.blocks(), qkv.data() + H * D, ld, qkv.data() + (H + K) * D, ld, shape, slices.data(), count);
-  Result result{std::vector<float>(static_cast<size_t>(rows * H * D), kNaN), std::vector<float>(static_cast<size_t>(rows * H), kNaN)};
-  attention_forward(pool, workspace, result.out.data(), H * D, with_lse ? result.lse.data() : nullptr, qkv.data(), ld, cache.blocks(), shape,
-                    scale, slices.data(), count);
+  Result result{std::vector<float>(static_cast<size_t>(rows * H * D), kNaN),
+                std::vector<float>(static_cast<size_t>(rows * H), kNaN)};
+  attention_forward(pool, workspace, result.out.data(), H * D, with_lse ? result.lse.data() : nullptr, qkv.data(), ld,
+                    cache.blocks(), shape, scale, slices.data(), count);
   return result;
 }
 
-const AttentionShape kShapes[] = {{6, 2, 64}, {4, 4, 16}, {1, 1, 2}, {8, 1, 32}, {5, 5, 24}, {2, 1, 128}, {4, 2, 112}, {9, 3, 40}};
+const AttentionShape kShapes[] = {{6, 2, 64}, {4, 4, 16},  {1, 1, 2},   {8, 1, 32},
+                                  {5, 5, 24}, {2, 1, 128}, {4, 2, 112}, {9, 3, 40}};
 
 }  // namespace
 
@@ -162,7 +167,8 @@ TEST(forward_is_the_stated_algorithm_to_the_bit) {
   }
 }
 
-// Random chunkings of random sequences into random calls, in random blocks, give the bits of the whole sequence at once.
+// Random chunkings of random sequences into random calls, in random blocks, give the bits of the whole sequence at
+// once.
 TEST(a_query_does_not_depend_on_chunks_blocks_or_neighbours) {
   std::mt19937 random(2);
   for (int trial = 0; trial < 24; ++trial) {
@@ -206,7 +212,8 @@ TEST(a_query_does_not_depend_on_chunks_blocks_or_neighbours) {
       for (size_t i = 0; i < pieces.size(); ++i) {
         const int64_t begin = pieces[i].begin, count = pieces[i].end - begin;
         CHECK(same_bits(got.out.data() + at * row, want[who[i]].out.data() + begin * row, count * row));
-        CHECK(same_bits(got.lse.data() + at * shape.num_heads, want[who[i]].lse.data() + begin * shape.num_heads, count * shape.num_heads));
+        CHECK(same_bits(got.lse.data() + at * shape.num_heads, want[who[i]].lse.data() + begin * shape.num_heads,
+                        count * shape.num_heads));
         at += count;
       }
     }
@@ -255,5 +262,6 @@ TEST(rejects_shapes_and_slices_that_make_no_sense) {
   const SequenceSlice slice{0, 1, -1, table};
   Cache cache(1, {1, 1, 16});
   float q[16] = {}, out[16];
-  CHECK_THROWS(attention_forward(pool, workspace, out, 16, nullptr, q, 16, cache.blocks(), {1, 1, 16}, 1.0f, &slice, 1));
+  CHECK_THROWS(
+      attention_forward(pool, workspace, out, 16, nullptr, q, 16, cache.blocks(), {1, 1, 16}, 1.0f, &slice, 1));
 }

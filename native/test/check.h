@@ -57,26 +57,26 @@ inline int run_all(const std::string& filter) {
 
 }  // namespace check
 
-#define TEST(name)                                                          \
-  static void test_##name();                                                \
+#define TEST(name)                                                            \
+  static void test_##name();                                                  \
   static const ::check::Registration registration_##name(#name, test_##name); \
   static void test_##name()
 
-#define CHECK(condition)                                                   \
-  do {                                                                     \
+#define CHECK(condition)                                                          \
+  do {                                                                            \
     if (!(condition)) ::check::fail(__FILE__, __LINE__, "CHECK(" #condition ")"); \
   } while (0)
 
 // |actual - expected| <= tolerance; NaN fails.
-#define CHECK_NEAR(actual, expected, tolerance)                                             \
-  do {                                                                                      \
-    const double actual_ = (actual), expected_ = (expected), tolerance_ = (tolerance);      \
-    if (!(std::fabs(actual_ - expected_) <= tolerance_)) {                                  \
-      std::ostringstream text_;                                                             \
-      text_.precision(9);                                                                   \
+#define CHECK_NEAR(actual, expected, tolerance)                                               \
+  do {                                                                                        \
+    const double actual_ = (actual), expected_ = (expected), tolerance_ = (tolerance);        \
+    if (!(std::fabs(actual_ - expected_) <= tolerance_)) {                                    \
+      std::ostringstream text_;                                                               \
+      text_.precision(9);                                                                     \
       text_ << #actual << " = " << actual_ << ", want " << expected_ << " +- " << tolerance_; \
-      ::check::fail(__FILE__, __LINE__, text_.str());                                       \
-    }                                                                                       \
+      ::check::fail(__FILE__, __LINE__, text_.str());                                         \
+    }                                                                                         \
   } while (0)
 
 #define CHECK_THROWS(expression)                                                  \

@@ -21,7 +21,9 @@ std::vector<float> normal(int64_t n, uint32_t seed) {
   return x;
 }
 
-bool same_bits(const float* a, const float* b, int64_t n) { return std::memcmp(a, b, sizeof(float) * static_cast<size_t>(n)) == 0; }
+bool same_bits(const float* a, const float* b, int64_t n) {
+  return std::memcmp(a, b, sizeof(float) * static_cast<size_t>(n)) == 0;
+}
 
 std::vector<float> rounded(std::vector<float> w, DType dtype) {
   if (dtype == DType::kBFloat16) {
@@ -31,7 +33,8 @@ std::vector<float> rounded(std::vector<float> w, DType dtype) {
 }
 
 // The definition in gemm.h, as three loops.
-void reference_forward(float* out, const float* x, const float* w, const float* bias, const float* residual, int64_t M, int64_t N, int64_t K) {
+void reference_forward(float* out, const float* x, const float* w, const float* bias, const float* residual, int64_t M,
+                       int64_t N, int64_t K) {
   for (int64_t m = 0; m < M; ++m) {
     for (int64_t n = 0; n < N; ++n) {
       float c = 0.0f;
@@ -90,7 +93,8 @@ TEST(a_row_does_not_depend_on_its_batch) {
     linear_forward(two, all.data(), N, x.data(), K, weight, nullptr, nullptr, 0, rows);
     std::mt19937 random(7);
     for (int trial = 0; trial < 200; ++trial) {
-      const int64_t M = 1 + static_cast<int64_t>(random() % 70), first = static_cast<int64_t>(random() % static_cast<uint32_t>(rows - M));
+      const int64_t M = 1 + static_cast<int64_t>(random() % 70),
+                    first = static_cast<int64_t>(random() % static_cast<uint32_t>(rows - M));
       linear_forward(trial % 2 ? one : two, part.data(), N, x.data() + first * K, K, weight, nullptr, nullptr, 0, M);
       CHECK(same_bits(part.data(), all.data() + first * N, M * N));
     }
@@ -136,13 +140,15 @@ TEST(backward_products_are_their_stated_chains) {
       PackedWeight weight(N, K, dtype);
       weight.store_rows(one, 0, N, w.data());
       for (int64_t M : {1, 5, 70, 300}) {
-        const std::vector<float> x = normal(M * K, 11), dout = normal(M * N, 12), start = normal(M * K, 13), dw0 = normal(N * K, 14);
+        const std::vector<float> x = normal(M * K, 11), dout = normal(M * N, 12), start = normal(M * K, 13),
+                                 dw0 = normal(N * K, 14);
         for (bool accumulate : {false, true}) {
           std::vector<float> want(static_cast<size_t>(M * K));
           for (int64_t m = 0; m < M; ++m) {
             for (int64_t k = 0; k < K; ++k) {
               float c = accumulate ? start[static_cast<size_t>(m * K + k)] : 0.0f;
-              for (int64_t n = 0; n < N; ++n) c = std::fma(dout[static_cast<size_t>(m * N + n)], w[static_cast<size_t>(n * K + k)], c);
+              for (int64_t n = 0; n < N; ++n)
+                c = std::fma(dout[static_cast<size_t>(m * N + n)], w[static_cast<size_t>(n * K + k)], c);
               want[static_cast<size_t>(m * K + k)] = c;
             }
           }
@@ -156,7 +162,8 @@ TEST(backward_products_are_their_stated_chains) {
         for (int64_t n = 0; n < N; ++n) {
           for (int64_t k = 0; k < K; ++k) {
             float& c = want[static_cast<size_t>(n * K + k)];
-            for (int64_t m = 0; m < M; ++m) c = std::fma(dout[static_cast<size_t>(m * N + n)], x[static_cast<size_t>(m * K + k)], c);
+            for (int64_t m = 0; m < M; ++m)
+              c = std::fma(dout[static_cast<size_t>(m * N + n)], x[static_cast<size_t>(m * K + k)], c);
           }
         }
         for (ThreadPool* pool : {&one, &two}) {

@@ -6,8 +6,8 @@
 #include <limits>
 #include <vector>
 
-#include "base/rng.h"
 #include "backend.h"
+#include "base/rng.h"
 #include "test/check.h"
 
 namespace {

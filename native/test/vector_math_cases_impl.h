@@ -26,7 +26,7 @@ float sum_exp_row(const float* x, float shift, int64_t n) { return sum_exp(x, sh
 
 #define WS_STRING_OF(x) #x
 #define WS_STRING(x) WS_STRING_OF(x)
-constexpr VectorMathCase kCase = {WS_STRING(WS_ISA), exp_row, log_row, sigmoid_row, widen_row, exp_one,
+constexpr VectorMathCase kCase = {WS_STRING(WS_ISA), exp_row, log_row, sigmoid_row, widen_row,  exp_one,
                                   log_one,           sum_row, max_row, dot_row,     sum_exp_row};
 
 }  // namespace

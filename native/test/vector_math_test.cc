@@ -80,7 +80,8 @@ TEST(exp_special_values) {
     CHECK(std::isnan(math->exp_scalar(std::numeric_limits<float>::quiet_NaN())));
     CHECK_NEAR(math->exp_scalar(88.72f) / std::exp(static_cast<double>(88.72f)), 1.0, 1e-6);
     for (float x : {-88.0f, -95.0f, -100.0f, -103.0f}) {
-      CHECK_NEAR(math->exp_scalar(x), std::exp(static_cast<double>(x)), 1.5 * std::numeric_limits<float>::denorm_min() + 1e-7 * std::exp(x));
+      CHECK_NEAR(math->exp_scalar(x), std::exp(static_cast<double>(x)),
+                 1.5 * std::numeric_limits<float>::denorm_min() + 1e-7 * std::exp(x));
     }
   }
 }
@@ -130,7 +131,8 @@ TEST(every_isa_gives_the_same_bits) {
     for (int64_t length : {0, 1, 15, 16, 17, 63, 64, 65, 100, 1000}) {
       CHECK(same_bits(math->sum(x.data(), length), vector_math_portable.sum(x.data(), length)));
       CHECK(same_bits(math->max(x.data(), length), vector_math_portable.max(x.data(), length)));
-      CHECK(same_bits(math->dot(x.data(), positive.data(), length), vector_math_portable.dot(x.data(), positive.data(), length)));
+      CHECK(same_bits(math->dot(x.data(), positive.data(), length),
+                      vector_math_portable.dot(x.data(), positive.data(), length)));
       CHECK(same_bits(math->sum_exp(x.data(), 95.0f, length), vector_math_portable.sum_exp(x.data(), 95.0f, length)));
     }
   }

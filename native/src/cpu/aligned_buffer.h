@@ -53,9 +53,11 @@ class AlignedBuffer {
     const size_t alignment = bytes >= kHugePage ? kHugePage : kLine;
     const size_t rounded = (bytes + alignment - 1) / alignment * alignment;
     data_ = static_cast<T*>(std::aligned_alloc(alignment, rounded == 0 ? alignment : rounded));
-    WS_CHECK(data_ != nullptr, kOutOfMemory, "AlignedBuffer", "could not allocate " + std::to_string(rounded) + " bytes");
+    WS_CHECK(data_ != nullptr, kOutOfMemory, "AlignedBuffer",
+             "could not allocate " + std::to_string(rounded) + " bytes");
 #if defined(__linux__)
-    if (alignment == kHugePage) madvise(data_, rounded, MADV_HUGEPAGE);  // advice only: failure costs speed, nothing else
+    if (alignment == kHugePage)
+      madvise(data_, rounded, MADV_HUGEPAGE);  // advice only: failure costs speed, nothing else
 #endif
     size_ = count;
   }

@@ -14,10 +14,11 @@ namespace wideseek {
 namespace {
 
 void check_shape(const AttentionShape& shape, const char* op) {
-  WS_CHECK(shape.num_kv_heads > 0 && shape.num_heads > 0 && shape.num_heads % shape.num_kv_heads == 0 && shape.head_dim > 0,
-           kInvalidArgument, op,
-           "num_heads " + std::to_string(shape.num_heads) + ", num_kv_heads " + std::to_string(shape.num_kv_heads) +
-               ", head_dim " + std::to_string(shape.head_dim) + "; kv heads must divide heads");
+  WS_CHECK(
+      shape.num_kv_heads > 0 && shape.num_heads > 0 && shape.num_heads % shape.num_kv_heads == 0 && shape.head_dim > 0,
+      kInvalidArgument, op,
+      "num_heads " + std::to_string(shape.num_heads) + ", num_kv_heads " + std::to_string(shape.num_kv_heads) +
+          ", head_dim " + std::to_string(shape.head_dim) + "; kv heads must divide heads");
 }
 
 }  // namespace
@@ -96,7 +97,8 @@ void attention_forward(ThreadPool& pool, AttentionWorkspace& workspace, float* o
                        const float* q, int64_t ld_q, const KvBlocks& cache, const AttentionShape& shape, float scale,
                        const SequenceSlice* slices, int64_t num_slices) {
   int64_t max_context = 0;
-  for (int64_t s = 0; s < num_slices; ++s) max_context = std::max(max_context, slices[s].first_position + slices[s].num_rows);
+  for (int64_t s = 0; s < num_slices; ++s)
+    max_context = std::max(max_context, slices[s].first_position + slices[s].num_rows);
   workspace.reserve(pool, shape, max_context);
   AttentionWorkspace::State& state = workspace.state();
   list_query_tiles(state.tiles, slices, num_slices, "attention_forward");
@@ -119,8 +121,13 @@ void attention_forward(ThreadPool& pool, AttentionWorkspace& workspace, float* o
       num_tail[r] = static_cast<int>((tile.position + r / group) % kAttentionBlock + 1);
     }
     ForwardTile forward;
-    forward.context = {cache.keys + h * head_elements(shape), cache.values + h * head_elements(shape), tile.slice->block_table,
-                       block_elements(shape), tile.num_blocks(), D, scale};
+    forward.context = {cache.keys + h * head_elements(shape),
+                       cache.values + h * head_elements(shape),
+                       tile.slice->block_table,
+                       block_elements(shape),
+                       tile.num_blocks(),
+                       D,
+                       scale};
     forward.q = q_rows;
     forward.num_tail = num_tail;
     forward.interleaved_q = lse_rows + rows;
@@ -129,7 +136,8 @@ void attention_forward(ThreadPool& pool, AttentionWorkspace& workspace, float* o
     forward.lse = lse_rows;
     forward.rows = rows;
     kernel.forward_tile(forward);
-    for (int64_t r = 0; lse != nullptr && r < rows; ++r) lse[(tile.row + r / group) * H + h * group + r % group] = lse_rows[r];
+    for (int64_t r = 0; lse != nullptr && r < rows; ++r)
+      lse[(tile.row + r / group) * H + h * group + r % group] = lse_rows[r];
   });
 }
 

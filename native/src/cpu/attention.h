@@ -1,5 +1,6 @@
-// Causal grouped-query attention over keys and values in blocks of 16 tokens; one kernel for paged generation and packed
-// training. Shapes: T rows of this call, H query heads, K kv heads (query head h reads kv head h / (H/K)), D head_dim.
+// Causal grouped-query attention over keys and values in blocks of 16 tokens; one kernel for paged generation and
+// packed training. Shapes: T rows of this call, H query heads, K kv heads (query head h reads kv head h / (H/K)), D
+// head_dim.
 //
 // Inside a block: keys [K][D][16], so that 16 keys are one vector; values [K][16][D].
 //
@@ -51,10 +52,10 @@ void attention_forward(ThreadPool& pool, AttentionWorkspace& workspace, float* o
 // overwritten with the gradient summed over all slices that attend to the block, so a prefix that several slices share
 // gets the sum of theirs. Each gradient element is one fma chain over the queries in order of slices, then of rows, so
 // the bits do not depend on the number of threads.
-void attention_backward(ThreadPool& pool, AttentionWorkspace& workspace, float* dq, int64_t ld_dq, const KvBlocks& dcache,
-                        const float* dout, int64_t ld_dout, const float* out, int64_t ld_out, const float* lse,
-                        const float* q, int64_t ld_q, const KvBlocks& cache, const AttentionShape& shape, float scale,
-                        const SequenceSlice* slices, int64_t num_slices);
+void attention_backward(ThreadPool& pool, AttentionWorkspace& workspace, float* dq, int64_t ld_dq,
+                        const KvBlocks& dcache, const float* dout, int64_t ld_dout, const float* out, int64_t ld_out,
+                        const float* lse, const float* q, int64_t ld_q, const KvBlocks& cache,
+                        const AttentionShape& shape, float scale, const SequenceSlice* slices, int64_t num_slices);
 
 // dk, dv [T,K*D] = the gradients in the slots that the slices' rows were stored to.
 void kv_gather_gradient(ThreadPool& pool, float* dk, int64_t ld_dk, float* dv, int64_t ld_dv, const KvBlocks& dcache,

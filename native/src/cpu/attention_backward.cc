@@ -1,5 +1,6 @@
-// Backward attention in waves: first each query tile computes its probabilities, their gradients and dq; then each block
-// of keys collects dk and dv from the tiles that saw it. Nothing is computed twice and no two threads add to one place.
+// Backward attention in waves: first each query tile computes its probabilities, their gradients and dq; then each
+// block of keys collects dk and dv from the tiles that saw it. Nothing is computed twice and no two threads add to one
+// place.
 #include <algorithm>
 #include <cstring>
 #include <string>
@@ -30,8 +31,10 @@ std::vector<int64_t> number_blocks(State& state, const SequenceSlice* slices, in
     begins.push_back(static_cast<int64_t>(state.turned_tables.size()));
     for (int64_t b = 0; b * kAttentionBlock < length; ++b) {
       const int32_t block = slices[s].block_table[b];
-      WS_CHECK(block >= 0, kInvalidArgument, "attention_backward", "a block table names block " + std::to_string(block));
-      if (static_cast<size_t>(block) >= state.turned_index.size()) state.turned_index.resize(static_cast<size_t>(block) + 1, -1);
+      WS_CHECK(block >= 0, kInvalidArgument, "attention_backward",
+               "a block table names block " + std::to_string(block));
+      if (static_cast<size_t>(block) >= state.turned_index.size())
+        state.turned_index.resize(static_cast<size_t>(block) + 1, -1);
       int32_t& index = state.turned_index[static_cast<size_t>(block)];
       if (index < 0) {
         index = static_cast<int32_t>(state.turned_blocks.size());
@@ -46,8 +49,10 @@ std::vector<int64_t> number_blocks(State& state, const SequenceSlice* slices, in
   return begins;
 }
 
-// Copies keys to [16][ld] and values to [D][16]; what was not stored becomes 0. Zeroes the gradients of the same blocks.
-void turn_blocks(ThreadPool& pool, State& state, const KvBlocks& cache, const KvBlocks& dcache, const AttentionShape& shape) {
+// Copies keys to [16][ld] and values to [D][16]; what was not stored becomes 0. Zeroes the gradients of the same
+// blocks.
+void turn_blocks(ThreadPool& pool, State& state, const KvBlocks& cache, const KvBlocks& dcache,
+                 const AttentionShape& shape) {
   const int64_t K = shape.num_kv_heads, D = shape.head_dim, ld = padded_head_dim(shape);
   const auto num_blocks = static_cast<int64_t>(state.turned_blocks.size());
   float* turned_keys = state.turned_keys.grow(num_blocks * K * kAttentionBlock * ld);
@@ -76,28 +81,36 @@ void turn_blocks(ThreadPool& pool, State& state, const KvBlocks& cache, const Kv
 // Where a (tile, kv head) of a wave keeps what the second pass reads.
 struct WavePlace {
   float *p, *ds, *q, *dout;
-  static int64_t elements(int64_t rows, int64_t num_blocks, int64_t ld) { return 2 * rows * (num_blocks * kAttentionBlock + ld); }
+  static int64_t elements(int64_t rows, int64_t num_blocks, int64_t ld) {
+    return 2 * rows * (num_blocks * kAttentionBlock + ld);
+  }
   WavePlace(float* at, int64_t rows, int64_t num_blocks, int64_t ld)
-      : p(at), ds(p + rows * num_blocks * kAttentionBlock), q(ds + rows * num_blocks * kAttentionBlock), dout(q + rows * ld) {}
+      : p(at),
+        ds(p + rows * num_blocks * kAttentionBlock),
+        q(ds + rows * num_blocks * kAttentionBlock),
+        dout(q + rows * ld) {}
 };
 
 }  // namespace
 
-void attention_backward(ThreadPool& pool, AttentionWorkspace& workspace, float* dq, int64_t ld_dq, const KvBlocks& dcache,
-                        const float* dout, int64_t ld_dout, const float* out, int64_t ld_out, const float* lse,
-                        const float* q, int64_t ld_q, const KvBlocks& cache, const AttentionShape& shape, float scale,
-                        const SequenceSlice* slices, int64_t num_slices) {
+void attention_backward(ThreadPool& pool, AttentionWorkspace& workspace, float* dq, int64_t ld_dq,
+                        const KvBlocks& dcache, const float* dout, int64_t ld_dout, const float* out, int64_t ld_out,
+                        const float* lse, const float* q, int64_t ld_q, const KvBlocks& cache,
+                        const AttentionShape& shape, float scale, const SequenceSlice* slices, int64_t num_slices) {
   workspace.reserve(pool, shape, 0);
   State& state = workspace.state();
   list_query_tiles(state.tiles, slices, num_slices, "attention_backward");
   const std::vector<int64_t> table_begins = number_blocks(state, slices, num_slices);
   turn_blocks(pool, state, cache, dcache, shape);
   const AttentionKernels& kernel = attention_kernels();
-  const int64_t H = shape.num_heads, K = shape.num_kv_heads, D = shape.head_dim, group = H / K, ld = padded_head_dim(shape);
+  const int64_t H = shape.num_heads, K = shape.num_kv_heads, D = shape.head_dim, group = H / K,
+                ld = padded_head_dim(shape);
   const auto num_tiles = static_cast<int64_t>(state.tiles.size());
   const auto num_turned = static_cast<int64_t>(state.turned_blocks.size());
   const auto rows_of = [&](const QueryTile& tile) { return tile.num_rows * group; };
-  const auto turned_table = [&](const QueryTile& tile) { return state.turned_tables.data() + table_begins[static_cast<size_t>(tile.slice - slices)]; };
+  const auto turned_table = [&](const QueryTile& tile) {
+    return state.turned_tables.data() + table_begins[static_cast<size_t>(tile.slice - slices)];
+  };
 
   for (int64_t first = 0; first < num_tiles;) {
     // The tiles [first, last) of this wave, and where each keeps its part.
@@ -112,7 +125,8 @@ void attention_backward(ThreadPool& pool, AttentionWorkspace& workspace, float* 
     const auto place_of = [&](int64_t t, int64_t h) {
       const QueryTile& tile = state.tiles[static_cast<size_t>(t)];
       const int64_t elements = WavePlace::elements(rows_of(tile), tile.num_blocks(), ld);
-      return WavePlace(wave + state.tile_offsets[static_cast<size_t>(t - first)] + h * elements, rows_of(tile), tile.num_blocks(), ld);
+      return WavePlace(wave + state.tile_offsets[static_cast<size_t>(t - first)] + h * elements, rows_of(tile),
+                       tile.num_blocks(), ld);
     };
 
     pool.parallel_for((last - first) * K, 1, [&](int64_t task, int64_t, int thread_index) {
@@ -125,7 +139,8 @@ void attention_backward(ThreadPool& pool, AttentionWorkspace& workspace, float* 
       float* delta = lse_rows + rows;
       int* num_tail = thread.num_tail.data();
       float** dq_rows = thread.rows.data();
-      const size_t row_bytes = sizeof(float) * static_cast<size_t>(D), pad_bytes = sizeof(float) * static_cast<size_t>(ld - D);
+      const size_t row_bytes = sizeof(float) * static_cast<size_t>(D),
+                   pad_bytes = sizeof(float) * static_cast<size_t>(ld - D);
       for (int64_t r = 0; r < rows; ++r) {
         const int64_t row = tile.row + r / group, head = h * group + r % group;
         const float* dout_row = dout + row * ld_dout + head * D;
@@ -139,8 +154,13 @@ void attention_backward(ThreadPool& pool, AttentionWorkspace& workspace, float* 
         dq_rows[r] = dq + row * ld_dq + head * D;
       }
       BackwardTile backward;
-      backward.context = {cache.keys + h * head_elements(shape), nullptr, tile.slice->block_table, block_elements(shape),
-                          tile.num_blocks(), D, scale};
+      backward.context = {cache.keys + h * head_elements(shape),
+                          nullptr,
+                          tile.slice->block_table,
+                          block_elements(shape),
+                          tile.num_blocks(),
+                          D,
+                          scale};
       backward.turned_keys = state.turned_keys.data() + h * kAttentionBlock * ld;
       backward.turned_values = state.turned_values.data() + h * head_elements(shape);
       backward.turned_table = turned_table(tile);
@@ -164,7 +184,8 @@ void attention_backward(ThreadPool& pool, AttentionWorkspace& workspace, float* 
     state.list_begin.assign(static_cast<size_t>(num_turned) + 1, 0);
     for (int64_t t = first; t < last; ++t) {
       const QueryTile& tile = state.tiles[static_cast<size_t>(t)];
-      for (int64_t b = 0; b < tile.num_blocks(); ++b) state.list_begin[static_cast<size_t>(turned_table(tile)[b]) + 1]++;
+      for (int64_t b = 0; b < tile.num_blocks(); ++b)
+        state.list_begin[static_cast<size_t>(turned_table(tile)[b]) + 1]++;
     }
     for (size_t i = 1; i < state.list_begin.size(); ++i) state.list_begin[i] += state.list_begin[i - 1];
     state.list_at.assign(state.list_begin.begin(), state.list_begin.end() - 1);
@@ -180,17 +201,20 @@ void attention_backward(ThreadPool& pool, AttentionWorkspace& workspace, float* 
 
     pool.parallel_for(num_turned * K, 1, [&](int64_t task, int64_t, int thread_index) {
       const int64_t index = task / K, h = task % K;
-      const int64_t begin = state.list_begin[static_cast<size_t>(index)], end = state.list_begin[static_cast<size_t>(index) + 1];
+      const int64_t begin = state.list_begin[static_cast<size_t>(index)],
+                    end = state.list_begin[static_cast<size_t>(index) + 1];
       if (begin == end) return;
       std::vector<BlockGradientPart>& parts = state.threads[static_cast<size_t>(thread_index)].parts;
-      const int64_t at = state.turned_blocks[static_cast<size_t>(index)] * block_elements(shape) + h * head_elements(shape);
+      const int64_t at =
+          state.turned_blocks[static_cast<size_t>(index)] * block_elements(shape) + h * head_elements(shape);
       for (bool values : {true, false}) {
         parts.clear();
         for (int64_t i = begin; i < end; ++i) {
           const int64_t t = state.list[static_cast<size_t>(i) * 2], b = state.list[static_cast<size_t>(i) * 2 + 1];
           const int64_t rows = rows_of(state.tiles[static_cast<size_t>(t)]);
           const WavePlace place = place_of(t, h);
-          parts.push_back({(values ? place.p : place.ds) + b * rows * kAttentionBlock, values ? place.dout : place.q, rows});
+          parts.push_back(
+              {(values ? place.p : place.ds) + b * rows * kAttentionBlock, values ? place.dout : place.q, rows});
         }
         kernel.block_gradient((values ? dcache.values : dcache.keys) + at, D, ld, parts.data(), end - begin);
       }

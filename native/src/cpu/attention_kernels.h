@@ -28,12 +28,24 @@ WS_INLINE void for_row_tiles(int64_t rows, F&& f) {
   for (int64_t t = 0; t < num_tiles; ++t) {
     const int64_t begin = rows * t / num_tiles;
     switch (rows * (t + 1) / num_tiles - begin) {
-      case 1: f.template operator()<1>(begin); break;
-      case 2: f.template operator()<2>(begin); break;
-      case 3: f.template operator()<3>(begin); break;
-      case 4: f.template operator()<4>(begin); break;
-      case 5: if constexpr (kTileRows > 4) f.template operator()<5>(begin); break;
-      default: if constexpr (kTileRows > 5) f.template operator()<6>(begin); break;
+      case 1:
+        f.template operator()<1>(begin);
+        break;
+      case 2:
+        f.template operator()<2>(begin);
+        break;
+      case 3:
+        f.template operator()<3>(begin);
+        break;
+      case 4:
+        f.template operator()<4>(begin);
+        break;
+      case 5:
+        if constexpr (kTileRows > 4) f.template operator()<5>(begin);
+        break;
+      default:
+        if constexpr (kTileRows > 5) f.template operator()<6>(begin);
+        break;
     }
   }
 }
@@ -47,11 +59,11 @@ WS_INLINE void interleave(const float* in, int64_t ld, int64_t head_dim, float* 
   }
 }
 
-// acc[r][v] lane j = fma chain over d of a[d][r] * block_v[d][j]. Blocks are pages apart, where hardware prefetching stops,
-// so the blocks that come next are fetched here.
+// acc[r][v] lane j = fma chain over d of a[d][r] * block_v[d][j]. Blocks are pages apart, where hardware prefetching
+// stops, so the blocks that come next are fetched here.
 template <int R, int V>
-WS_INLINE void dot_blocks(F16 (&acc)[R][V], const float* a, const float* const (&blocks)[V], const float* const (&next)[V],
-                          int64_t head_dim) {
+WS_INLINE void dot_blocks(F16 (&acc)[R][V], const float* a, const float* const (&blocks)[V],
+                          const float* const (&next)[V], int64_t head_dim) {
 #pragma GCC unroll 8
   for (int r = 0; r < R; ++r) {
 #pragma GCC unroll 4
@@ -75,11 +87,11 @@ WS_INLINE void dot_blocks(F16 (&acc)[R][V], const float* a, const float* const (
   }
 }
 
-// acc[r][v] += sum over the keys [0, num_keys) of a block, in order, of weights[r][key] * rows[key][16 v ..]. `next` is the
-// block that comes next.
+// acc[r][v] += sum over the keys [0, num_keys) of a block, in order, of weights[r][key] * rows[key][16 v ..]. `next` is
+// the block that comes next.
 template <int R, int V, typename Lanes>
-WS_INLINE void add_weighted_rows(F16 (&acc)[R][V], const float* weights, const float* rows, const float* next, int64_t ld,
-                                 int num_keys, Lanes lanes) {
+WS_INLINE void add_weighted_rows(F16 (&acc)[R][V], const float* weights, const float* rows, const float* next,
+                                 int64_t ld, int num_keys, Lanes lanes) {
 #pragma GCC unroll 2
   for (int j = 0; j < num_keys; ++j) {
     F16 value[V];
@@ -100,7 +112,8 @@ WS_INLINE void add_weighted_rows(F16 (&acc)[R][V], const float* weights, const f
 }
 
 // Block `index` of a sequence, or its last one.
-WS_INLINE const float* block_at(const float* base, const int32_t* table, int64_t stride, int64_t num_blocks, int64_t index) {
+WS_INLINE const float* block_at(const float* base, const int32_t* table, int64_t stride, int64_t num_blocks,
+                                int64_t index) {
   return base + table[index < num_blocks ? index : num_blocks - 1] * stride;
 }
 
@@ -155,7 +168,8 @@ void exponentials(float* scores, int64_t num_blocks, const float* m, F16* sum) {
 
 // Vectors [d0, d0 + 16 V) of the output rows.
 template <int R, int V, typename Lanes>
-void weighted_values(const ForwardTile& t, int64_t row, int64_t d0, const float* scores, const float* inverse_sum, Lanes lanes) {
+void weighted_values(const ForwardTile& t, int64_t row, int64_t d0, const float* scores, const float* inverse_sum,
+                     Lanes lanes) {
   const AttentionContext& c = t.context;
   F16 acc[R][V];
 #pragma GCC unroll 8
@@ -209,7 +223,8 @@ void forward_rows(const ForwardTile& t, int64_t row) {
   F16 largest[R], total[R];
   for (int r = 0; r < R; ++r) largest[r] = splat(-std::numeric_limits<float>::infinity());
   int64_t b = 0;
-  for (; b + kTileVectors <= c.num_blocks; b += kTileVectors) score_blocks<R, kTileVectors>(t, row, b, t.scores, largest);
+  for (; b + kTileVectors <= c.num_blocks; b += kTileVectors)
+    score_blocks<R, kTileVectors>(t, row, b, t.scores, largest);
   for (; b < c.num_blocks; ++b) score_blocks<R, 1>(t, row, b, t.scores, largest);
   float m[R], inverse_sum[R];
   for (int r = 0; r < R; ++r) m[r] = reduce_max(largest[r]);
@@ -219,7 +234,9 @@ void forward_rows(const ForwardTile& t, int64_t row) {
     inverse_sum[r] = 1.0f / sum;
     t.lse[row + r] = m[r] + log(sum);
   }
-  for_head_vectors(c.head_dim, [&]<int V>(int64_t d0, auto lanes) { weighted_values<R, V>(t, row, d0, t.scores, inverse_sum, lanes); });
+  for_head_vectors(c.head_dim, [&]<int V>(int64_t d0, auto lanes) {
+    weighted_values<R, V>(t, row, d0, t.scores, inverse_sum, lanes);
+  });
 }
 
 void forward_tile(const ForwardTile& t) {

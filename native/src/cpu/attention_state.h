@@ -26,7 +26,9 @@ void list_query_tiles(std::vector<QueryTile>& tiles, const SequenceSlice* slices
 
 inline int64_t padded_head_dim(const AttentionShape& shape) { return (shape.head_dim + 15) / 16 * 16; }
 // Elements of one block, and of the part of one kv head in it.
-inline int64_t block_elements(const AttentionShape& shape) { return kAttentionBlock * shape.num_kv_heads * shape.head_dim; }
+inline int64_t block_elements(const AttentionShape& shape) {
+  return kAttentionBlock * shape.num_kv_heads * shape.head_dim;
+}
 inline int64_t head_elements(const AttentionShape& shape) { return kAttentionBlock * shape.head_dim; }
 
 struct AttentionWorkspace::State {

@@ -1,5 +1,6 @@
-// What attention.cc and attention_backward.cc need from one instruction set. A "tile" is the queries of one slice inside
-// one block of 16 positions, times the query heads of one kv head; a "row" is one (query, head) of it, query-major.
+// What attention.cc and attention_backward.cc need from one instruction set. A "tile" is the queries of one slice
+// inside one block of 16 positions, times the query heads of one kv head; a "row" is one (query, head) of it,
+// query-major.
 #pragma once
 
 #include <cstdint>
@@ -23,33 +24,33 @@ constexpr int64_t kMaxRowTile = 6;
 
 struct ForwardTile {
   AttentionContext context;
-  const float* q;       // [rows][D]
-  const int* num_tail;  // [rows] keys of the last block that the row sees, 1..16
-  float* interleaved_q; // scratch [kMaxRowTile * D]
-  float* scores;        // scratch [kMaxRowTile * num_blocks * 16]
-  float* const* out;    // [rows] pointers to [D]
-  float* lse;           // [rows]
+  const float* q;        // [rows][D]
+  const int* num_tail;   // [rows] keys of the last block that the row sees, 1..16
+  float* interleaved_q;  // scratch [kMaxRowTile * D]
+  float* scores;         // scratch [kMaxRowTile * num_blocks * 16]
+  float* const* out;     // [rows] pointers to [D]
+  float* lse;            // [rows]
   int64_t rows;
 };
 
 struct BackwardTile {
-  AttentionContext context;     // values are not used
+  AttentionContext context;  // values are not used
   // Copies of the blocks in the other order, at turned_* + turned_table[b] * turned_*_stride. ld = D rounded up to 16.
-  const float* turned_keys;     // [16][ld], zero past the stored keys and past D
-  const float* turned_values;   // [D][16]
+  const float* turned_keys;    // [16][ld], zero past the stored keys and past D
+  const float* turned_values;  // [D][16]
   const int32_t* turned_table;
   int64_t turned_key_stride;
   int64_t turned_value_stride;
-  const float* q;               // [rows][ld], zero padded
-  const float* dout;            // [rows][ld], zero padded
-  float* interleaved_q;         // scratch [kMaxRowTile * D]
-  float* interleaved_dout;      // scratch [kMaxRowTile * D]
-  const int* num_tail;          // [rows] keys of the last block that the row sees, 1..16
-  const float* lse;             // [rows]
-  const float* delta;           // [rows] sum over d of dout * out
-  float* p;                     // [num_blocks][rows][16], 0 where masked
-  float* ds;                    // [num_blocks][rows][16] gradient of the dot product q . k, 0 where masked
-  float* const* dq;             // [rows] pointers to [D]
+  const float* q;           // [rows][ld], zero padded
+  const float* dout;        // [rows][ld], zero padded
+  float* interleaved_q;     // scratch [kMaxRowTile * D]
+  float* interleaved_dout;  // scratch [kMaxRowTile * D]
+  const int* num_tail;      // [rows] keys of the last block that the row sees, 1..16
+  const float* lse;         // [rows]
+  const float* delta;       // [rows] sum over d of dout * out
+  float* p;                 // [num_blocks][rows][16], 0 where masked
+  float* ds;                // [num_blocks][rows][16] gradient of the dot product q . k, 0 where masked
+  float* const* dq;         // [rows] pointers to [D]
   int64_t rows;
 };
 
@@ -64,7 +65,8 @@ struct AttentionKernels {
   void (*forward_tile)(const ForwardTile& tile);
   void (*backward_tile)(const BackwardTile& tile);
   // gradient [16][D] += weights^T rows_in: one fma chain over the rows of the parts, in order, from what is there.
-  void (*block_gradient)(float* gradient, int64_t head_dim, int64_t ld, const BlockGradientPart* parts, int64_t num_parts);
+  void (*block_gradient)(float* gradient, int64_t head_dim, int64_t ld, const BlockGradientPart* parts,
+                         int64_t num_parts);
   float (*dot)(const float* x, const float* y, int64_t n);
 };
 

@@ -49,8 +49,9 @@ const GemmKernels& gemm_kernels() {
 #endif
 }
 
-void linear_forward(ThreadPool& pool, float* out, int64_t ld_out, const float* x, int64_t ld_x, const PackedWeight& weight,
-                    const float* bias, const float* residual, int64_t ld_residual, int64_t M) {
+void linear_forward(ThreadPool& pool, float* out, int64_t ld_out, const float* x, int64_t ld_x,
+                    const PackedWeight& weight, const float* bias, const float* residual, int64_t ld_residual,
+                    int64_t M) {
   const GemmKernels& kernel = gemm_kernels();
   const int64_t N = weight.rows(), K = weight.cols(), num_panels = weight.num_panels();
   if (M == 0) return;
@@ -132,7 +133,8 @@ void linear_backward_input(ThreadPool& pool, float* dx, int64_t ld_dx, const flo
           continue;
         }
         const size_t row_bytes = sizeof(float) * static_cast<size_t>(cols);
-        for (int64_t r = 0; load_chain && r < rows; ++r) std::memcpy(narrow + r * kPanel, block_out + r * ld_dx, row_bytes);
+        for (int64_t r = 0; load_chain && r < rows; ++r)
+          std::memcpy(narrow + r * kPanel, block_out + r * ld_dx, row_bytes);
         kernel.block(a, ld_dout, turned, narrow, kPanel, rows, depth, load_chain);
         for (int64_t r = 0; r < rows; ++r) std::memcpy(block_out + r * ld_dx, narrow + r * kPanel, row_bytes);
       }
@@ -161,7 +163,8 @@ void linear_backward_weight(ThreadPool& pool, float* dweight, const float* dout,
         const size_t row_bytes = sizeof(float) * static_cast<size_t>(cols);
         for (int64_t m = 0; m < depth; ++m) {
           std::memcpy(strip_copy + m * kPanel, x + (m0 + m) * ld_x + k0, row_bytes);
-          if (cols < kPanel) std::memset(strip_copy + m * kPanel + cols, 0, sizeof(float) * static_cast<size_t>(kPanel - cols));
+          if (cols < kPanel)
+            std::memset(strip_copy + m * kPanel + cols, 0, sizeof(float) * static_cast<size_t>(kPanel - cols));
         }
         float* block_out = dweight + n0 * K + k0;
         if (cols == kPanel) {

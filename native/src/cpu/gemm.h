@@ -2,9 +2,9 @@
 //
 // BATCH INVARIANCE, on which bit equality of generation and training rests: every element of out = x W^T is ONE chain
 //   c = 0; for k = 0 .. K-1: c = fma(x[k], W[k], c)
-// in fp32, then + bias, then + residual, each rounded once. Partial chains may be stored and loaded again, which is exact,
-// so any tiling, any number of rows and any number of threads gives the same bits. The backward products have fixed
-// orders too; they do not depend on the number of threads either.
+// in fp32, then + bias, then + residual, each rounded once. Partial chains may be stored and loaded again, which is
+// exact, so any tiling, any number of rows and any number of threads gives the same bits. The backward products have
+// fixed orders too; they do not depend on the number of threads either.
 #pragma once
 
 #include <cstdint>
@@ -15,8 +15,8 @@
 
 namespace wideseek {
 
-// A weight [N = output features, K = input features] in panels of 64 outputs, [ceil(N/64)][K][64], zero padded: what the
-// kernels read front to back. Stored as fp32 or bf16; bf16 is widened to fp32 exactly where it is used.
+// A weight [N = output features, K = input features] in panels of 64 outputs, [ceil(N/64)][K][64], zero padded: what
+// the kernels read front to back. Stored as fp32 or bf16; bf16 is widened to fp32 exactly where it is used.
 class PackedWeight {
  public:
   static constexpr int64_t kPanel = 64;
@@ -48,8 +48,9 @@ class PackedWeight {
 };
 
 // out [M,N] = x [M,K] W^T (+ bias [N]) (+ residual [M,N]); bias and residual may be null, out may be residual.
-void linear_forward(ThreadPool& pool, float* out, int64_t ld_out, const float* x, int64_t ld_x, const PackedWeight& weight,
-                    const float* bias, const float* residual, int64_t ld_residual, int64_t M);
+void linear_forward(ThreadPool& pool, float* out, int64_t ld_out, const float* x, int64_t ld_x,
+                    const PackedWeight& weight, const float* bias, const float* residual, int64_t ld_residual,
+                    int64_t M);
 
 // dx [M,K] (+)= dout [M,N] W: one chain over n, from 0 or from dx when accumulating.
 void linear_backward_input(ThreadPool& pool, float* dx, int64_t ld_dx, const float* dout, int64_t ld_dout,

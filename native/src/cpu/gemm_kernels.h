@@ -68,8 +68,8 @@ void block(const float* a, int64_t lda, const float* b, float* c, int64_t ldc, i
            bool load_c) {
   block_of(a, lda, b, c, ldc, rows, depth, load_c);
 }
-void block_bf16(const float* a, int64_t lda, const uint16_t* b, float* c, int64_t ldc, int64_t rows,
-                int64_t depth, bool load_c) {
+void block_bf16(const float* a, int64_t lda, const uint16_t* b, float* c, int64_t ldc, int64_t rows, int64_t depth,
+                bool load_c) {
   block_of(a, lda, b, c, ldc, rows, depth, load_c);
 }
 

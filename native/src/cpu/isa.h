@@ -1,8 +1,8 @@
 // Which instruction set the kernels use in this process; one binary holds all of them.
 //
-// Pattern for a family of kernels: write them once over vector_math.h inside `namespace wideseek::WS_ISA`, with a table of
-// function pointers; include that header from x_avx512.cc, x_avx2.cc and x_portable.cc after the matching target_*.h (the
-// x86 files empty unless __x86_64__), and choose the table with select_for_isa().
+// Pattern for a family of kernels: write them once over vector_math.h inside `namespace wideseek::WS_ISA`, with a table
+// of function pointers; include that header from x_avx512.cc, x_avx2.cc and x_portable.cc after the matching target_*.h
+// (the x86 files empty unless __x86_64__), and choose the table with select_for_isa().
 #pragma once
 
 namespace wideseek {
@@ -18,9 +18,12 @@ const char* isa_name(Isa isa);
 template <typename T>
 const T& select_for_isa(const T* avx512, const T* avx2, const T* portable) {
   switch (cpu_isa()) {
-    case Isa::kAvx512: return *avx512;
-    case Isa::kAvx2: return *avx2;
-    case Isa::kPortable: break;
+    case Isa::kAvx512:
+      return *avx512;
+    case Isa::kAvx2:
+      return *avx2;
+    case Isa::kPortable:
+      break;
   }
   return *portable;
 }

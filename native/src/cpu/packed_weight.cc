@@ -24,13 +24,15 @@ PackedWeight::PackedWeight(int64_t rows, int64_t cols, DType dtype) : rows_(rows
 }
 
 void PackedWeight::store_rows(ThreadPool& pool, int64_t first_row, int64_t num_rows, const float* source) {
-  WS_CHECK(first_row >= 0 && num_rows >= 0 && first_row + num_rows <= rows_, kInvalidArgument, "PackedWeight::store_rows",
+  WS_CHECK(first_row >= 0 && num_rows >= 0 && first_row + num_rows <= rows_, kInvalidArgument,
+           "PackedWeight::store_rows",
            "rows " + std::to_string(first_row) + " + " + std::to_string(num_rows) + " of " + std::to_string(rows_));
   if (num_rows == 0) return;
   const int64_t first_panel = first_row / kPanel, last_panel = (first_row + num_rows - 1) / kPanel;
   pool.parallel_for(last_panel - first_panel + 1, 1, [&](int64_t task, int64_t, int) {
     const int64_t panel = first_panel + task;
-    const int64_t begin = std::max(first_row, panel * kPanel), end = std::min(first_row + num_rows, (panel + 1) * kPanel);
+    const int64_t begin = std::max(first_row, panel * kPanel),
+                  end = std::min(first_row + num_rows, (panel + 1) * kPanel);
     // Short runs of k, so that the written lines stay in L1 until all rows of the panel have been seen.
     constexpr int64_t kRun = 64;
     for (int64_t k0 = 0; k0 < cols_; k0 += kRun) {
@@ -58,7 +60,8 @@ void PackedWeight::load_row(int64_t row, float* out) const {
 }
 
 void PackedWeight::load_rows(ThreadPool& pool, int64_t first_row, int64_t num_rows, float* out) const {
-  WS_CHECK(first_row >= 0 && num_rows >= 0 && first_row + num_rows <= rows_, kInvalidArgument, "PackedWeight::load_rows",
+  WS_CHECK(first_row >= 0 && num_rows >= 0 && first_row + num_rows <= rows_, kInvalidArgument,
+           "PackedWeight::load_rows",
            "rows " + std::to_string(first_row) + " + " + std::to_string(num_rows) + " of " + std::to_string(rows_));
   constexpr int64_t kGrain = 16;
   pool.parallel_for(num_rows, kGrain, [&](int64_t begin, int64_t end, int) {

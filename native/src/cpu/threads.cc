@@ -79,7 +79,8 @@ ThreadPool::~ThreadPool() {
 
 void ThreadPool::run(Job& job) {
   WS_CHECK(job.count >= 0 && job.grain > 0, kInvalidArgument, "ThreadPool::parallel_for",
-           "count is " + std::to_string(job.count) + ", grain is " + std::to_string(job.grain) + "; need count >= 0, grain > 0");
+           "count is " + std::to_string(job.count) + ", grain is " + std::to_string(job.grain) +
+               "; need count >= 0, grain > 0");
   if (job.count == 0) return;
   const bool nested = current.pool == this;
   if (nested || workers_.empty() || job.count <= job.grain) {
@@ -130,7 +131,9 @@ void ThreadPool::work(Job& job, int thread_index) {
 
 ThreadPool::Job* ThreadPool::join_next(uint64_t& last_epoch) {
   const auto joinable = [&](uint64_t state) { return (state & kOpen) != 0 && (state >> kEpochShift) != last_epoch; };
-  const auto ready = [&] { return joinable(state_.load(std::memory_order_acquire)) || closing_.load(std::memory_order_relaxed); };
+  const auto ready = [&] {
+    return joinable(state_.load(std::memory_order_acquire)) || closing_.load(std::memory_order_relaxed);
+  };
   for (;;) {
     if (!spin_until(ready)) {
       std::unique_lock lock(sleep_mutex_);

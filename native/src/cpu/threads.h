@@ -1,5 +1,6 @@
 // A small pool of worker threads for data-parallel loops inside one process.
-// Work is handed out in fixed chunks, so a loop whose chunks write disjoint outputs gives the same bits for any thread count.
+// Work is handed out in fixed chunks, so a loop whose chunks write disjoint outputs gives the same bits for any thread
+// count.
 #pragma once
 
 #include <atomic>
@@ -24,10 +25,10 @@ class ThreadPool {
 
   int size() const { return static_cast<int>(workers_.size()) + 1; }
 
-  // Calls f(begin, end, thread_index) over [0, count) in chunks of `grain` (the last may be shorter) and returns when all
-  // are done. 0 <= thread_index < size(), so it can index a per-thread workspace. The caller takes part. A call from inside
-  // f runs inline under the same thread_index. Calls from different threads queue. The first exception of f is rethrown
-  // here; chunks not yet started are then skipped.
+  // Calls f(begin, end, thread_index) over [0, count) in chunks of `grain` (the last may be shorter) and returns when
+  // all are done. 0 <= thread_index < size(), so it can index a per-thread workspace. The caller takes part. A call
+  // from inside f runs inline under the same thread_index. Calls from different threads queue. The first exception of f
+  // is rethrown here; chunks not yet started are then skipped.
   template <typename F>
   void parallel_for(int64_t count, int64_t grain, F&& f) {
     using Function = std::remove_reference_t<F>;

@@ -1,4 +1,5 @@
-// 16 fp32 lanes in two AVX2 registers. Included by vector_math.h only; what is not said here is said in vector_avx512.h.
+// 16 fp32 lanes in two AVX2 registers. Included by vector_math.h only; what is not said here is said in
+// vector_avx512.h.
 #pragma once
 
 namespace wideseek {

@@ -21,8 +21,12 @@ WS_INLINE F16 load(const float* p, FirstLanes n) { return {_mm512_maskz_loadu_ps
 WS_INLINE void store(float* p, F16 a) { _mm512_storeu_ps(p, a.v); }
 WS_INLINE void store(float* p, F16 a, FirstLanes n) { _mm512_mask_storeu_ps(p, first_lanes(n.count).v, a.v); }
 WS_INLINE F16 keep(F16 a, FirstLanes n) { return {_mm512_maskz_mov_ps(first_lanes(n.count).v, a.v)}; }
-WS_INLINE F16 widen_bf16(__m256i half) { return {_mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(half), 16))}; }
-WS_INLINE F16 load_bf16(const uint16_t* p) { return widen_bf16(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(p))); }
+WS_INLINE F16 widen_bf16(__m256i half) {
+  return {_mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(half), 16))};
+}
+WS_INLINE F16 load_bf16(const uint16_t* p) {
+  return widen_bf16(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(p)));
+}
 WS_INLINE F16 load_bf16(const uint16_t* p, FirstLanes n) {
   return widen_bf16(_mm256_maskz_loadu_epi16(first_lanes(n.count).v, p));
 }
@@ -85,8 +89,10 @@ WS_INLINE void transpose16(F16 (&rows)[kLanes]) {
   }
 #pragma GCC unroll 4
   for (int c = 0; c < 4; ++c) {
-    const __m512 even01 = _mm512_shuffle_f32x4(quad[0][c], quad[1][c], 0x88), odd01 = _mm512_shuffle_f32x4(quad[0][c], quad[1][c], 0xDD);
-    const __m512 even23 = _mm512_shuffle_f32x4(quad[2][c], quad[3][c], 0x88), odd23 = _mm512_shuffle_f32x4(quad[2][c], quad[3][c], 0xDD);
+    const __m512 even01 = _mm512_shuffle_f32x4(quad[0][c], quad[1][c], 0x88),
+                 odd01 = _mm512_shuffle_f32x4(quad[0][c], quad[1][c], 0xDD);
+    const __m512 even23 = _mm512_shuffle_f32x4(quad[2][c], quad[3][c], 0x88),
+                 odd23 = _mm512_shuffle_f32x4(quad[2][c], quad[3][c], 0xDD);
     rows[c].v = _mm512_shuffle_f32x4(even01, even23, 0x88);
     rows[4 + c].v = _mm512_shuffle_f32x4(odd01, odd23, 0x88);
     rows[8 + c].v = _mm512_shuffle_f32x4(even01, even23, 0xDD);

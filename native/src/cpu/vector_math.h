@@ -1,8 +1,9 @@
-// 16 fp32 lanes with the same arithmetic on every instruction set, elementwise functions, and row reductions whose order
-// is fixed by this file alone. A masked tail gives the bits that a full vector would. Build with -ffp-contract=off.
+// 16 fp32 lanes with the same arithmetic on every instruction set, elementwise functions, and row reductions whose
+// order is fixed by this file alone. A masked tail gives the bits that a full vector would. Build with
+// -ffp-contract=off.
 //
-// Include it after a target_*.h (see isa.h). Without one it takes what the compiler's flags allow. Everything lives in an
-// inline namespace named after the instruction set, so files for different sets never share a function.
+// Include it after a target_*.h (see isa.h). Without one it takes what the compiler's flags allow. Everything lives in
+// an inline namespace named after the instruction set, so files for different sets never share a function.
 #pragma once
 
 #include <cmath>

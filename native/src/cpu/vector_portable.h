@@ -105,10 +105,12 @@ WS_INLINE F16 to_float(I16 a) {
 }
 // Unsigned inside, since these wrap.
 WS_INLINE I16 operator+(I16 a, I16 b) {
-  return map_lanes<I16>([&](int i) { return static_cast<int32_t>(static_cast<uint32_t>(a.v[i]) + static_cast<uint32_t>(b.v[i])); });
+  return map_lanes<I16>(
+      [&](int i) { return static_cast<int32_t>(static_cast<uint32_t>(a.v[i]) + static_cast<uint32_t>(b.v[i])); });
 }
 WS_INLINE I16 operator-(I16 a, I16 b) {
-  return map_lanes<I16>([&](int i) { return static_cast<int32_t>(static_cast<uint32_t>(a.v[i]) - static_cast<uint32_t>(b.v[i])); });
+  return map_lanes<I16>(
+      [&](int i) { return static_cast<int32_t>(static_cast<uint32_t>(a.v[i]) - static_cast<uint32_t>(b.v[i])); });
 }
 WS_INLINE I16 operator&(I16 a, I16 b) {
   return map_lanes<I16>([&](int i) { return a.v[i] & b.v[i]; });
