@@ -16,14 +16,19 @@ export interface RunFlags {
 }
 
 const RUNS = "runs";
-const DEFAULT_CONFIG = "configs/embedded.yaml";
+const DEFAULT_CONFIGS = {
+  train: "configs/embedded.yaml",
+  eval: "configs/embedded.yaml",
+  "cold-start": "configs/cold-start.yaml",
+} as const;
+type RunKind = keyof typeof DEFAULT_CONFIGS;
 
-export function runCommand(name: string, description: string): Command {
+export function runCommand(name: RunKind, description: string): Command {
   const collect = (value: string, previous: string[]): string[] => [...previous, value];
   return new Command(name)
     .description(description)
     .addOption(
-      new Option("--config <file>", "YAML config; configs/embedded.yaml when neither this nor --resume is given"),
+      new Option("--config <file>", `YAML config; ${DEFAULT_CONFIGS[name]} when neither this nor --resume is given`),
     )
     .option("--set <key=value>", "override one setting, e.g. --set train.steps=10; may be repeated", collect, [])
     .option("--run-dir <dir>", "folder of the results; default: a new one under runs/");
@@ -36,11 +41,7 @@ export function withTrainingFlags(command: Command): Command {
 }
 
 /** Runs `work` on the configured run and closes it; SIGINT and SIGTERM abort it. */
-export async function withRun<T>(
-  kind: "train" | "cold-start" | "eval",
-  flags: RunFlags,
-  work: (run: ConfiguredRun) => Promise<T>,
-): Promise<T> {
+export async function withRun<T>(kind: RunKind, flags: RunFlags, work: (run: ConfiguredRun) => Promise<T>): Promise<T> {
   using stop = stopOnSignal();
   const options = await runOptions(kind, flags);
   await using run = await createRun({ ...options, progress: process.stderr, signal: stop.signal });
@@ -48,13 +49,13 @@ export async function withRun<T>(
 }
 
 async function runOptions(
-  kind: "train" | "cold-start" | "eval",
+  kind: RunKind,
   flags: RunFlags,
 ): Promise<Pick<CreateRunOptions, "config" | "directory" | "resume">> {
   const section = kind === "cold-start" ? "coldStart" : "train";
   const overrides = [...flags.set, ...(flags.steps === undefined ? [] : [`${section}.steps=${flags.steps}`])];
   if (flags.resume === undefined) {
-    const config = await loadConfig({ file: flags.config ?? DEFAULT_CONFIG, overrides });
+    const config = await loadConfig({ file: flags.config ?? DEFAULT_CONFIGS[kind], overrides });
     const directory = flags.runDir ?? config.run.directory ?? path.join(RUNS, `${kind}-${timestamp()}`);
     return { config, directory, resume: false };
   }
