@@ -58,7 +58,11 @@ export const coldStartOptionsSchema = z.strictObject({
     .enum(["token", "trajectory"])
     .default("token")
     .describe("Mean of the loss over all sampled tokens of a step, or over trajectories first."),
-  copyShare: rate
+  copyShare: z
+    .number()
+    .min(0)
+    // Without any trace the cursor that numbers the drills would stand still.
+    .lt(1)
     .default(0)
     .describe("Share of a step's tokens that are copying exercises on random tokens; a curriculum for a new model."),
   maxSubagentsPerTrace: count.default(100).describe("Most subagents of one trace that are trained on."),
