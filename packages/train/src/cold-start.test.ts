@@ -1,7 +1,7 @@
 import { mkdtemp, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import path from "node:path";
-import type { Episode } from "@wideseek/spec";
+import type { Episode, Trajectory } from "@wideseek/spec";
 import { afterEach, beforeEach, describe, expect, it } from "vitest";
 import { coldStart } from "./cold-start.ts";
 import { type ColdStartOptions, coldStartOptionsSchema } from "./options.ts";
@@ -31,6 +31,9 @@ const options = coldStartOptionsSchema.parse({
 const trace = async (index: number): Promise<Episode> =>
   episode([trajectory([2, 1 + (index % 4)]), trajectory([3, 2], "subagent"), trajectory([4], "subagent")]);
 
+/** As long as its number, so that a batch tells which drills it holds. */
+const drill = (index: number): Trajectory => trajectory([1, 1 + (index % 1000)]);
+
 async function run(
   folder: string,
   overrides: Partial<ColdStartOptions> = {},
@@ -48,6 +51,7 @@ async function run(
       if (split === "train") indices.push(index);
       return await trace(index);
     },
+    drill,
   });
   return { policy, indices, steps };
 }
@@ -72,6 +76,19 @@ describe("coldStart", () => {
     expect(evaluations.map((row) => row.step)).toEqual([0, 2, 4, 5]);
   });
 
+  it("begins with steps of drills, numbered from 0, and then draws the traces from the first on", async () => {
+    const drills = { drillSteps: 2, drillTokensPerStep: 6, steps: 3 };
+    const { policy, indices } = await run(path.join(directory, "drills"), drills);
+    // Drills 0, 1 and 2 of a step are 2, 3 and 4 tokens long: the third fills it.
+    expect(policy.batches.slice(0, 2).map((batch) => [...batch.cuSeqlens])).toEqual([
+      [0, 2, 5, 9],
+      [0, 2, 5, 9],
+    ]);
+    const withoutDrills = await run(path.join(directory, "traces"), { steps: 1 });
+    expect(policy.batches.slice(2)).toEqual(withoutDrills.policy.batches);
+    expect(indices[0]).toBe(0);
+  });
+
   it("goes on after a stop with the trace it would have drawn", async () => {
     const whole = await run(path.join(directory, "whole"));
     const stop = new AbortController();
@@ -84,6 +101,7 @@ describe("coldStart", () => {
         run: opened,
         options,
         signal: stop.signal,
+        drill,
         trace: async (index) => {
           if (index > 14) stop.abort(new Error("stop"));
           return await trace(index);

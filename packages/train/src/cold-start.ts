@@ -12,8 +12,8 @@ export interface ColdStartParts {
   policy: Trainer;
   /** The expert's episode number `index`; the same index gives the same tokens. */
   trace(index: number, split: "train" | "heldOut", signal: AbortSignal): Promise<Episode>;
-  /** Copying exercise number `index`; required when `copyShare` > 0. */
-  drill?: ((index: number) => Trajectory) | undefined;
+  /** Copying exercise number `index`, which the first `drillSteps` steps learn from. */
+  drill(index: number): Trajectory;
   options: ColdStartOptions;
   run: Run;
   signal?: AbortSignal | undefined;
@@ -22,7 +22,7 @@ export interface ColdStartParts {
 /** Episodes asked for at a time; enough to keep tools and tokenizer busy beside the engine. */
 const TRACES_AT_ONCE = 8;
 /** More than the drills of any step. */
-const MAX_DRILLS = 10_000;
+const MAX_DRILLS_PER_STEP = 1_000_000;
 
 /** Runs the remaining steps of `run`. Returns the number of steps done, fewer than `options.steps` after a stop. */
 export async function coldStart(parts: ColdStartParts): Promise<number> {
@@ -46,10 +46,13 @@ export async function coldStart(parts: ColdStartParts): Promise<number> {
     },
     step: async (step) => {
       const clock = new PhaseClock();
-      const { trajectories, cursor } = await clock.time("traces", () => traces.next());
-      const batches = packTrajectories(weigh(trajectories, options.weighting, options.toolTokenWeight), options);
+      const { trajectories, cursor } =
+        step <= options.drillSteps
+          ? { trajectories: drillsOf(step, parts), cursor: run.cursor }
+          : await clock.time("traces", () => traces.next());
+      const batches = packTrajectories(weigh(trajectories, options.weighting), options);
       // The next step's traces are made while the engine is busy with this one's.
-      traces.prefetch();
+      if (step >= options.drillSteps) traces.prefetch();
       let stats = emptyStats();
       for (const batch of batches) {
         const part = await clock.time("train", () => policy.forwardBackward(batch, { kind: "nll" }));
@@ -119,19 +122,12 @@ class TraceFeed {
     const trajectories: Trajectory[] = [];
     let cursor = this.#cursor;
     let numTokens = 0;
-    const numTraceTokens = options.tokensPerStep * (1 - options.copyShare);
-    while (numTokens < numTraceTokens) {
+    while (numTokens < options.tokensPerStep) {
       const episode = this.#ready.shift() ?? (await this.#make(cursor));
       const trained = trainedTrajectories(episode, options.maxSubagentsPerTrace);
       trajectories.push(...trained);
       numTokens += countTokens(trained);
       cursor += 1;
-    }
-    // Drills are numbered by the trace cursor too, so that a resumed run goes on with the same ones.
-    for (let index = 0; numTokens < options.tokensPerStep && this.#parts.drill; index++) {
-      const drill = this.#parts.drill(this.#cursor * MAX_DRILLS + index);
-      trajectories.push(drill);
-      numTokens += countTokens([drill]);
     }
     return { trajectories, cursor };
   }
@@ -144,6 +140,17 @@ class TraceFeed {
     this.#ready = rest;
     return first as Episode;
   }
+}
+
+/** The drills of one step, about `drillTokensPerStep`; no step shares one with another, and a resumed run repeats them. */
+function drillsOf(step: number, { options, drill }: ColdStartParts): Trajectory[] {
+  const trajectories: Trajectory[] = [];
+  for (let numTokens = 0; numTokens < options.drillTokensPerStep; ) {
+    const trajectory = drill(step * MAX_DRILLS_PER_STEP + trajectories.length);
+    trajectories.push(trajectory);
+    numTokens += countTokens([trajectory]);
+  }
+  return trajectories;
 }
 
 /** The subagents of one question say much the same; a few of each leave room for more questions in a step. */
@@ -159,15 +166,11 @@ interface Draw {
   cursor: number;
 }
 
-function weigh(
-  trajectories: readonly Trajectory[],
-  weighting: ColdStartOptions["weighting"],
-  toolTokenWeight: number,
-): WeightedTrajectory[] {
+function weigh(trajectories: readonly Trajectory[], weighting: ColdStartOptions["weighting"]): WeightedTrajectory[] {
   const total = trajectories.reduce((sum, trajectory) => sum + numSampledTokens(trajectory), 0);
   return trajectories.map((trajectory) => {
     const weight = weighting === "token" ? 1 / total : 1 / (trajectories.length * numSampledTokens(trajectory));
-    return { trajectory, weight, givenWeight: weight * toolTokenWeight, advantage: 0 };
+    return { trajectory, weight, advantage: 0 };
   });
 }
 
@@ -182,7 +185,7 @@ async function heldOutMetrics(parts: ColdStartParts, signal: AbortSignal): Promi
     signal,
   );
   const trajectories = episodes.flatMap((episode) => episode.trajectories).filter((each) => numSampledTokens(each) > 0);
-  const batches = packTrajectories(weigh(trajectories, "token", 0), options);
+  const batches = packTrajectories(weigh(trajectories, "token"), options);
   let nll = 0;
   let numTokens = 0;
   let numLikely = 0;

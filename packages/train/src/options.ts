@@ -58,17 +58,13 @@ export const coldStartOptionsSchema = z.strictObject({
     .enum(["token", "trajectory"])
     .default("token")
     .describe("Mean of the loss over all sampled tokens of a step, or over trajectories first."),
-  copyShare: z
-    .number()
+  drillSteps: z
+    .int()
     .min(0)
-    // Without any trace the cursor that numbers the drills would stand still.
-    .lt(1)
     .default(0)
-    .describe("Share of a step's tokens that are copying exercises on random tokens; a curriculum for a new model."),
+    .describe("First steps that repeat random tokens, for a new model to learn to look back; 0 = traces only."),
+  drillTokensPerStep: count.default(1024).describe("Tokens of one of the first `drillSteps` steps."),
   maxSubagentsPerTrace: count.default(100).describe("Most subagents of one trace that are trained on."),
-  toolTokenWeight: rate
-    .default(0)
-    .describe("Weight of a token of a tool response in the loss; what tools repeat teaches a new model to copy."),
   learningRate: z.number().min(0).default(1e-3).describe("Learning rate of AdamW after the warmup."),
   ...scheduleShape,
   schedule: scheduleShape.schedule.unwrap().default("cosine").describe("Learning rate after the warmup."),

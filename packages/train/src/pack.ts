@@ -7,8 +7,6 @@ export interface WeightedTrajectory {
   trajectory: Trajectory;
   /** Weight of each of its sampled tokens in the loss. */
   weight: number;
-  /** Weight of each given token after the first turn (tool responses); default 0. */
-  givenWeight?: number;
   advantage: number;
 }
 
@@ -111,7 +109,7 @@ function fillBatch(items: readonly WeightedTrajectory[], numTokens: number): Pac
     behaviorLogprobs: new Float32Array(numTokens),
   };
   let offset = 0;
-  items.forEach(({ trajectory, weight, givenWeight = 0, advantage }, index) => {
+  items.forEach(({ trajectory, weight, advantage }, index) => {
     const start = offset;
     for (const segment of trajectory.segments) {
       const end = offset + segment.tokenIds.length;
@@ -119,8 +117,6 @@ function fillBatch(items: readonly WeightedTrajectory[], numTokens: number): Pac
       if (segment.kind === "sampled") {
         batch.lossWeights.fill(weight, offset, end);
         batch.behaviorLogprobs.set(segment.logprobs, offset);
-      } else if (offset > start) {
-        batch.lossWeights.fill(givenWeight, offset, end);
       }
       offset = end;
     }
