@@ -1,5 +1,6 @@
 // Whether training learns: for every seed the default run, and held-out scores of the shipped and the trained model by
-// team and width. Long: it runs only when it is named, and goes on where it was stopped. Owns runs/learning/.
+// team and width, beside a model trained as a single agent by the same recipe. Long: it runs only when it is named, and
+// goes on where it was stopped. Owns runs/learning/.
 import { existsSync } from "node:fs";
 import { mkdir, readFile, writeFile } from "node:fs/promises";
 import { join } from "node:path";
@@ -8,14 +9,9 @@ import { lineChart, readRunDirectory, type SweepReport, sweepChart } from "@wide
 import type { Benchmark } from "./context.ts";
 import { type Measurement, repositoryRoot } from "./record.ts";
 
+const CONFIG = "configs/embedded.yaml";
 const SEEDS = [0, 1, 2];
 const WIDTHS = [1, 2, 4, 8];
-
-interface Scores {
-  multi: EvaluationResult["report"];
-  single: EvaluationResult["report"];
-  widths: SweepReport;
-}
 
 /** Each seed's shipped and trained model; the same held-out questions and evaluation seed for both. */
 export const learningBenchmark: Benchmark = async function* ({ smoke }) {
@@ -23,22 +19,35 @@ export const learningBenchmark: Benchmark = async function* ({ smoke }) {
   const curves: { name: string; points: { x: number; y: number }[] }[] = [];
   const widthCurves: { name: string; sweep: SweepReport }[] = [];
   for (const seed of smoke ? [0] : SEEDS) {
-    const config = await runConfig(seed, smoke);
     const directory = join(base, `seed${seed}`);
-    const train = join(directory, "train");
-    const started = performance.now();
-    const isFresh = !existsSync(train);
-    await using run = await createRun({ config, directory: train, resume: true, progress: process.stderr });
-    await run.train();
-    const params = { config: "configs/embedded.yaml", seed, questions: config.data.source };
-    // A resumed run has no honest duration.
-    if (isFresh) yield figure("learning.seconds", "s", (performance.now() - started) / 1000, params);
-    curves.push({ name: `seed ${seed}`, points: await learningCurve(train) });
+    const config = await runConfig(seed, smoke);
+    const { model, seconds } = await train(config, join(directory, "train"));
+    if (seconds !== undefined) yield figure("learning.seconds", "s", seconds, { config: CONFIG, seed });
+    curves.push({ name: `seed ${seed}`, points: await learningCurve(join(directory, "train")) });
+    const everyTeam: RunConfig = {
+      ...config,
+      eval: { ...config.eval, workflows: ["mas", "sa"], sweepSubagents: WIDTHS },
+    };
     for (const stage of ["before", "after"] as const) {
-      const modelDir = stage === "before" ? config.model.directory : join(train, "model");
-      const scores = await evaluateModel(config, modelDir, join(directory, stage));
-      yield* stageFigures(seed, stage, scores);
-      widthCurves.push({ name: `${stage}, seed ${seed}`, sweep: scores.widths });
+      const modelDir = stage === "before" ? config.model.directory : model;
+      for (const { name, report, sweeps } of await evaluateModel(everyTeam, modelDir, join(directory, stage))) {
+        yield itemF1(`learning.seed${seed}.${name === "sa" ? "f1_single" : "f1"}_${stage}`, report);
+        for (const sweep of sweeps) {
+          for (const point of sweep.points) {
+            yield itemF1(`learning.seed${seed}.width${point.value}_${stage}`, point.report);
+          }
+          widthCurves.push({ name: `${stage}, seed ${seed}`, sweep });
+        }
+      }
+    }
+    const single: RunConfig = {
+      ...config,
+      agents: { ...config.agents, workflow: "sa" },
+      eval: { ...config.eval, workflows: ["sa"] },
+    };
+    const { model: singleModel } = await train(single, join(directory, "train-single"));
+    for (const { report } of await evaluateModel(single, singleModel, join(directory, "after-single"))) {
+      yield itemF1(`learning.seed${seed}.f1_single_trained`, report);
     }
   }
   const plots = join(repositoryRoot, "benchmarks/results");
@@ -50,36 +59,39 @@ export const learningBenchmark: Benchmark = async function* ({ smoke }) {
 };
 
 async function runConfig(seed: number, smoke: boolean): Promise<RunConfig> {
-  const file = join(repositoryRoot, "configs/embedded.yaml");
+  const file = join(repositoryRoot, CONFIG);
   const small = ["train.steps=1", "train.questionsPerStep=2", "train.groupSize=2", "eval.maxTasks=2", "eval.samples=1"];
-  return await loadConfig({ file, overrides: [`run.seed=${seed}`, `eval.seed=${seed}`, ...(smoke ? small : [])] });
+  const overrides = [`run.seed=${seed}`, `eval.seed=${seed}`, ...(smoke ? small : [])];
+  return await loadConfig({ file, overrides });
 }
 
-async function evaluateModel(config: RunConfig, modelDir: string, directory: string): Promise<Scores> {
+/** Trains, or goes on. A resumed run has no honest duration. */
+async function train(config: RunConfig, directory: string): Promise<{ model: string; seconds: number | undefined }> {
+  const isFresh = !existsSync(directory);
+  const started = performance.now();
+  await using run = await createRun({ config, directory, resume: true, progress: process.stderr });
+  await run.train();
+  const seconds = isFresh ? (performance.now() - started) / 1000 : undefined;
+  return { model: join(directory, "model"), seconds };
+}
+
+async function evaluateModel(config: RunConfig, modelDir: string, directory: string): Promise<EvaluationResult[]> {
   const done = join(directory, "scores.json");
-  if (existsSync(done)) return JSON.parse(await readFile(done, "utf8")) as Scores;
-  const evaluation: RunConfig = {
-    ...config,
-    model: { ...config.model, directory: modelDir },
-    eval: { ...config.eval, workflows: ["mas", "sa"], sweepSubagents: WIDTHS },
-  };
+  if (existsSync(done)) return JSON.parse(await readFile(done, "utf8")) as EvaluationResult[];
+  const evaluation: RunConfig = { ...config, model: { ...config.model, directory: modelDir } };
   await using run = await createRun({ config: evaluation, directory, resume: true, progress: process.stderr });
-  const [multi, single] = await run.evaluate();
-  const widths = multi?.sweeps[0];
-  if (!multi || !single || !widths) throw new Error("the evaluation gave no scores");
-  const scores: Scores = { multi: multi.report, single: single.report, widths };
-  await writeFile(done, JSON.stringify(scores));
-  return scores;
+  const results = await run.evaluate();
+  await writeFile(done, JSON.stringify(results));
+  return results;
 }
 
-function* stageFigures(seed: number, stage: "before" | "after", scores: Scores): Generator<Measurement> {
-  const f1 = (report: Scores["multi"]): number => report.measures.itemF1?.avg.mean ?? Number.NaN;
-  const params = { questions: scores.multi.tasks.length, samples: scores.multi.samples, measure: "item F1 Avg@k" };
-  yield figure(`learning.seed${seed}.f1_${stage}`, "1", f1(scores.multi), params);
-  yield figure(`learning.seed${seed}.f1_single_${stage}`, "1", f1(scores.single), params);
-  for (const { value, report } of scores.widths.points) {
-    yield figure(`learning.seed${seed}.width${value}_${stage}`, "1", f1(report), params);
-  }
+function itemF1(name: string, report: EvaluationResult["report"]): Measurement {
+  const value = report.measures.itemF1?.avg.mean ?? Number.NaN;
+  return figure(name, "1", value, {
+    questions: report.tasks.length,
+    samples: report.samples,
+    measure: "item F1 Avg@k",
+  });
 }
 
 async function learningCurve(directory: string): Promise<{ x: number; y: number }[]> {

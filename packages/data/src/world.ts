@@ -183,6 +183,7 @@ export function rowOf(entity: Entity): string[] {
 
 function entityPage(entity: Entity): Page {
   const title = `The ${entity.kind.singular} ${entity.name}`;
-  const contents = `${title}\n${markdownTable(columnsOf(entity.kind), [rowOf(entity)])}`;
+  const facts = [...entity.facts].map(([name, value]) => `${name}: ${value}.`).join(" ");
+  const contents = `${title}\n${markdownTable(columnsOf(entity.kind), [rowOf(entity)])}\n${facts}`;
   return { url: entity.url, title, contents };
 }
