@@ -21,6 +21,7 @@ const learning: Figure[] = seeds.flatMap((seed) => {
     figure("f1_after", "the same of the trained model"),
     figure("f1_single_before", "held-out item F1 Avg@4 of the shipped model, single agent"),
     figure("f1_single_after", "the same of the trained model"),
+    figure("f1_single_trained", "the same of a model trained as a single agent by the same recipe"),
     ...widths.flatMap((width) => [
       figure(`width${width}_before`, `the shipped model with at most ${width} subagents in total`),
       figure(`width${width}_after`, `the trained model with at most ${width} subagents in total`),

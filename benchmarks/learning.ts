@@ -13,12 +13,18 @@ const CONFIG = "configs/embedded.yaml";
 const SEEDS = [0, 1, 2];
 const WIDTHS = [1, 2, 4, 8];
 
+interface Curve {
+  name: string;
+  points: { x: number; y: number }[];
+}
+
 /** Each seed's shipped and trained model; the same held-out questions and evaluation seed for both. */
 export const learningBenchmark: Benchmark = async function* ({ smoke }) {
   const base = join(repositoryRoot, "runs", smoke ? "learning-smoke" : "learning");
-  const curves: { name: string; points: { x: number; y: number }[] }[] = [];
+  const seeds = smoke ? [0] : SEEDS;
+  const curves: Curve[] = [];
   const widthCurves: { name: string; sweep: SweepReport }[] = [];
-  for (const seed of smoke ? [0] : SEEDS) {
+  for (const seed of seeds) {
     const directory = join(base, `seed${seed}`);
     const config = await runConfig(seed, smoke);
     const { model, seconds } = await train(config, join(directory, "train"));
@@ -40,23 +46,33 @@ export const learningBenchmark: Benchmark = async function* ({ smoke }) {
         }
       }
     }
-    const single: RunConfig = {
-      ...config,
-      agents: { ...config.agents, workflow: "sa" },
-      eval: { ...config.eval, workflows: ["sa"] },
-    };
-    const { model: singleModel } = await train(single, join(directory, "train-single"));
-    for (const { report } of await evaluateModel(single, singleModel, join(directory, "after-single"))) {
-      yield itemF1(`learning.seed${seed}.f1_single_trained`, report);
-    }
   }
+  if (!smoke) await writePlots(curves, widthCurves);
+  for (const seed of seeds) yield* singleAgent(seed, base, smoke);
+};
+
+/** The same recipe for one agent alone: what a team must beat. */
+async function* singleAgent(seed: number, base: string, smoke: boolean): AsyncGenerator<Measurement> {
+  const config = await runConfig(seed, smoke);
+  const single: RunConfig = {
+    ...config,
+    agents: { ...config.agents, workflow: "sa" },
+    eval: { ...config.eval, workflows: ["sa"] },
+  };
+  const directory = join(base, `seed${seed}`);
+  const { model } = await train(single, join(directory, "train-single"));
+  for (const { report } of await evaluateModel(single, model, join(directory, "after-single"))) {
+    yield itemF1(`learning.seed${seed}.f1_single_trained`, report);
+  }
+}
+
+async function writePlots(curves: Curve[], widthCurves: { name: string; sweep: SweepReport }[]): Promise<void> {
   const plots = join(repositoryRoot, "benchmarks/results");
-  if (smoke) return;
   await mkdir(plots, { recursive: true });
   await writeFile(join(plots, "learning-width.svg"), sweepChart(widthCurves));
   const labels = { title: "Training reward (item F1 of rollouts)", xLabel: "step", yLabel: "mean item F1" };
   await writeFile(join(plots, "learning-curves.svg"), lineChart({ ...labels, yRange: [0, 1], series: curves }));
-};
+}
 
 async function runConfig(seed: number, smoke: boolean): Promise<RunConfig> {
   const file = join(repositoryRoot, CONFIG);

@@ -12,6 +12,7 @@ import { type LlamaCppPeer, openLlamaCppPeer } from "./peers/llamacpp.ts";
 import { openTorchPeers, type TorchPeer } from "./peers/torch.ts";
 import { appendRecord, type BenchmarkRecord, repositoryRoot, runFacts, toRecord } from "./record.ts";
 import { scorerBenchmark } from "./scorer.ts";
+import { setupBenchmark } from "./setup.ts";
 import { toolsBenchmark } from "./tools.ts";
 import { trainStepBenchmark } from "./train-step.ts";
 
@@ -22,10 +23,11 @@ const benchmarks: Readonly<Record<string, Benchmark>> = {
   onpolicy: onPolicyBenchmark,
   tools: toolsBenchmark,
   scorer: scorerBenchmark,
+  setup: setupBenchmark,
   learning: learningBenchmark,
 };
-/** Takes an hour: only when it is named. */
-const onlyByName = ["learning"];
+/** One needs a network, the other an hour. */
+const onlyByName = ["setup", "learning"];
 
 const usage = `usage: pnpm run bench [NAME...] [options]
   NAME                  ${Object.keys(benchmarks).join(", ")}; default: all but ${onlyByName.join(", ")}
