@@ -52,6 +52,7 @@ export const figures: readonly Figure[] = [
   ),
   ...[1, 8].map((batch) => ratio(`cpu.decode${batch}.vs_llamacpp`, "decode tokens/s over llama.cpp, same precision")),
   ratio("cpu.grpo_step.vs_trl", "episodes/s of a whole GRPO step over TRL on the same shapes"),
+  ratio("cpu.grpo_step.vs_transformers", "the same over the least that a GRPO step on transformers must do"),
   ratio("gpu.train.<model>.<len>.vs_torch", "training step tokens/s over PyTorch"),
   ratio("gpu.train.<model>.<len>.mfu", "share of the matrix rate measured in the same run (6N + attention FLOPs)"),
   { name: "gpu.attention.fwd_tflops", unit: "TFLOP/s", meaning: "causal, head dimension 128, 16k tokens" },

@@ -107,13 +107,14 @@ export const grpoStepBenchmark: Benchmark = async function* ({ shape, model, thr
   const tokens = new RandomTokens(shape.vocabSize);
   let step = 0n;
   const peer = torch.find((candidate) => candidate.grpoStep !== null);
+  const peerStep = peer?.grpoStep;
   const { ours, theirs } = await alternate<
     "ours" | "theirs",
     { seconds: number; phases: Record<string, number> } | null
   >(
     {
       ours: () => grpoStep(policy, tokens, sizes, step++ * 1000n),
-      theirs: async () => (await peer?.grpoStep?.()) ?? null,
+      theirs: async () => (await peerStep?.run()) ?? null,
     },
     rounds,
   );
@@ -128,10 +129,10 @@ export const grpoStepBenchmark: Benchmark = async function* ({ shape, model, thr
       return { name: `cpu.grpo_step.${phase}_seconds`, unit: "s", values, params };
     }),
   ];
-  if (peer && peerResults.length > 0) {
+  if (peerStep && peerResults.length > 0) {
     const peerPerSecond = peerResults.map((result) => numEpisodes / result.seconds);
     measured.push({
-      name: `cpu.grpo_step.vs_${peer.library === "transformers" ? "trl" : "plain_torch"}`,
+      name: `cpu.grpo_step.vs_${peerStep.of}`,
       unit: "ratio",
       values: perSecond.map((value, round) => value / (peerPerSecond[round] ?? Number.NaN)),
       params: {
@@ -139,7 +140,7 @@ export const grpoStepBenchmark: Benchmark = async function* ({ shape, model, thr
         oursEpisodesPerSecond: median(perSecond),
         peerEpisodesPerSecond: median(peerPerSecond),
         peerPhaseSeconds: peerResults[0]?.phases,
-        peer: peer.name,
+        peer: peer?.name,
       },
     });
   }

@@ -13,6 +13,11 @@ export interface PeerResult {
   peakBytes: number;
 }
 
+export interface GrpoStepResult {
+  seconds: number;
+  phases: Record<string, number>;
+}
+
 /** One way to run the peer. Every call is one measured run (or the median of the peer's own runs). */
 export interface TorchPeer extends AsyncDisposable {
   /** E.g. "transformers eager fp32, torch 2.13.0". */
@@ -24,8 +29,8 @@ export interface TorchPeer extends AsyncDisposable {
   logprobs(): Promise<PeerResult>;
   /** Prompts of 128 tokens, 64 new ones, greedy; tokens after the first. */
   decode(batch: number): Promise<PeerResult>;
-  /** Seconds of a GRPO step on 4 prompts x 8 samples, 64 + 64 tokens; null where the peer has none. */
-  grpoStep: (() => Promise<{ seconds: number; phases: Record<string, number> }>) | null;
+  /** A GRPO step on 4 prompts x 8 samples, 64 + 64 tokens; null where the peer has none. */
+  grpoStep: { of: "trl" | "transformers" | "plain_torch"; run: () => Promise<GrpoStepResult> } | null;
 }
 
 export const trainShape = { batch: 8, length: 512 } as const;
@@ -92,9 +97,12 @@ async function plainPeer(python: string, shape: ModelShape, threads: number): Pr
       const { decodeSeconds, peakBytes } = await run("generate", { batch, ...decodeShape });
       return { tokensPerSecond: (batch * (decodeShape.new - 1)) / decodeSeconds, peakBytes };
     },
-    grpoStep: async () => {
-      const { seconds, generateSeconds, trainSeconds, optimizerSeconds } = await run("grpo", grpoShape);
-      return { seconds, phases: { generate: generateSeconds, train: trainSeconds, optimizer: optimizerSeconds } };
+    grpoStep: {
+      of: "plain_torch",
+      run: async () => {
+        const { seconds, generateSeconds, trainSeconds, optimizerSeconds } = await run("grpo", grpoShape);
+        return { seconds, phases: { generate: generateSeconds, train: trainSeconds, optimizer: optimizerSeconds } };
+      },
     },
     [Symbol.asyncDispose]: () => child[Symbol.asyncDispose](),
   };
@@ -111,12 +119,15 @@ interface TransformersResult {
 /** A process for each call, as the scripts do it; only shape bench-30m and 2 threads, which the scripts fix. */
 function transformersPeer(python: string, scripts: string, mode: "eager" | "compile"): TorchPeer {
   const version = execFileSync(python, ["-c", "import torch; print(torch.__version__)"], { encoding: "utf8" }).trim();
-  const runScript = (script: string, args: readonly string[], directory: string, environment = {}): void => {
+  const runFile = (file: string, args: readonly string[], directory: string, environment = {}): string => {
     const env = { ...process.env, ...environment };
-    const result = spawnSync(python, [join(scripts, script), ...args], { cwd: directory, env, encoding: "utf8" });
+    const result = spawnSync(python, [file, ...args], { cwd: directory, env, encoding: "utf8" });
     if (result.status !== 0)
-      throw new Error(`${script} ${args.join(" ")}: ${(result.stderr || result.stdout).slice(-2000)}`);
+      throw new Error(`${file} ${args.join(" ")}: ${(result.stderr || result.stdout).slice(-2000)}`);
+    return result.stdout;
   };
+  const runScript = (script: string, args: readonly string[], directory: string, environment = {}): string =>
+    runFile(join(scripts, script), args, directory, environment);
   const inTemporary = <T>(use: (directory: string) => T): T => {
     const directory = mkdtempSync(join(tmpdir(), "wideseek-peer-"));
     try {
@@ -135,7 +146,7 @@ function transformersPeer(python: string, scripts: string, mode: "eager" | "comp
       if (!result || !rate) throw new Error(`bench_torch.py ${key}: ${result?.error ?? "no result"}`);
       return { tokensPerSecond: rate.tok_s_median, peakBytes: result.peak_rss_gib * 2 ** 30 };
     });
-  const trl = async (): Promise<{ seconds: number; phases: Record<string, number> }> =>
+  const trl = async (): Promise<GrpoStepResult> =>
     inTemporary((directory) => {
       runScript("bench_trl.py", ["fp32", "3"], directory);
       const { runs } = JSON.parse(readFileSync(join(directory, "bench_trl.fp32.json"), "utf8")) as {
@@ -147,13 +158,22 @@ function transformersPeer(python: string, scripts: string, mode: "eager" | "comp
       const phases = Object.entries(best.phases ?? {}).map(([phase, { median_s }]) => [phase, median_s] as const);
       return { seconds: best.step_median_s, phases: Object.fromEntries(phases) };
     });
+  const floor = async (): Promise<GrpoStepResult> =>
+    inTemporary((directory) => {
+      const file = fileURLToPath(new URL("transformers_grpo.py", import.meta.url));
+      const { prompts, group, prompt, new: numNew } = grpoShape;
+      return JSON.parse(runFile(file, [scripts, ...[prompts, group, prompt, numNew, 3].map(String)], directory));
+    });
+  const grpo = canImport(python, "trl")
+    ? ({ of: "trl", run: trl } as const)
+    : ({ of: "transformers", run: floor } as const);
   return {
     name: `transformers ${mode} fp32, torch ${version}`,
     library: "transformers",
     trainStep: () => task("train4k"),
     logprobs: () => task("logprob"),
     decode: (batch) => task(`gen${batch}`),
-    grpoStep: mode === "eager" && canImport(python, "trl") ? trl : null,
+    grpoStep: mode === "eager" ? grpo : null,
     [Symbol.asyncDispose]: async () => undefined,
   };
 }
