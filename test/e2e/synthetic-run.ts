@@ -55,7 +55,10 @@ export async function trainSynthetic(
   };
   await using data = await openRunData(config.data, config.tools);
   const tools = searchTools({ backend: data.backend, options: config.tools });
-  await using policy = await loadPolicy({ modelDir: model, device: "cpu", threads: 2, maxTrainTokens: 8192 });
+  const load = (): Promise<ChatPolicy> =>
+    loadPolicy({ modelDir: model, device: "cpu", threads: 2, maxTrainTokens: 8192 });
+  await using policy = await load();
+  await using reference = options.klCoefficient > 0 ? await load() : undefined;
   await using run = await Run.open(
     { directory, seed: SEED, configText: "", configHash: "synthetic", traces: { tokenIds: true } },
     policy,
@@ -64,6 +67,7 @@ export async function trainSynthetic(
   const { limits } = config.agents;
   await trainLoop({
     policy,
+    reference,
     run,
     options,
     seed: SEED,

@@ -50,6 +50,21 @@ describe("trainLoop on the native engine", () => {
     expect(mean(rewards.slice(-4))).toBeGreaterThan(mean(rewards.slice(0, 4)) + 0.2);
   });
 
+  it("holds the policy near the starting model when klCoefficient says so", async () => {
+    const drift: number[] = [];
+    for (const klCoefficient of [0.01, 10]) {
+      const directory = path.join(runs, `kl-${klCoefficient}`);
+      await trainSynthetic(workspace, directory, { steps: 8, learningRate: 0.01, klCoefficient });
+      const divergence = (await metricsOf(directory)).map((row) => row["policy/ref_kl_k3"] as number);
+      // Before the first update both models are the same, bit for bit.
+      expect(divergence[0]).toBe(0);
+      drift.push(divergence.at(-1) as number);
+    }
+    const [free, held] = drift as [number, number];
+    expect(free).toBeGreaterThan(0);
+    expect(held).toBeLessThan(free / 2);
+  });
+
   it("gives the same weights whatever the size of the micro-batches, but for rounding", async () => {
     const losses = [];
     for (const maxTokens of [2048, 8192]) {
