@@ -5,9 +5,9 @@ import { describe } from "vitest";
 import type { NativeEngine, ParameterInfo } from "../../packages/engine/src/binding.ts";
 import { loadWeights } from "../../packages/engine/src/checkpoint.ts";
 import { loadAddon, openSafetensors, readModelConfig } from "../../packages/engine/src/index.ts";
+import { sharedData } from "../shared-data.ts";
 
-const shared = process.env.WIDESEEK_SHARED ?? resolve(import.meta.dirname, "../../../shared");
-const root = resolve(shared, "golden");
+const root = resolve(sharedData, "golden");
 
 /** `describe`, or a visible skip with the reason in the name. */
 export function describeGolden(name: string, body: () => void): void {

@@ -4,6 +4,7 @@ import { resolve } from "node:path";
 import { describe, expect, it } from "vitest";
 import * as rewards from "../../packages/rewards/src/index.ts";
 import { type Judge, type TableScore, WideSeekError } from "../../packages/spec/src/index.ts";
+import { sharedData } from "../shared-data.ts";
 
 interface Official {
   score: number;
@@ -36,7 +37,7 @@ interface UnitCase {
   correct: { value?: string; score?: number } | null;
 }
 
-const path = resolve(import.meta.dirname, "../../../shared/scorer-cases/widesearch-scorer-cases.jsonl");
+const path = resolve(sharedData, "scorer-cases/widesearch-scorer-cases.jsonl");
 const cases: (TableCase | UnitCase)[] = existsSync(path)
   ? readFileSync(path, "utf8")
       .split("\n")

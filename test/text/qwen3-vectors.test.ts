@@ -1,7 +1,7 @@
 // The published Qwen3 tokenizer and chat template: llama.cpp's vectors, and our template against the published one.
 import { existsSync } from "node:fs";
 import { readFile } from "node:fs/promises";
-import { fileURLToPath } from "node:url";
+import path from "node:path";
 import fc from "fast-check";
 import { beforeAll, describe, expect, test } from "vitest";
 import {
@@ -13,8 +13,9 @@ import {
   readQwen3Template,
 } from "../../packages/text/src/index.ts";
 import { contentText, sampledTurn } from "../../packages/text/src/testing/conversations.ts";
+import { sharedData } from "../shared-data.ts";
 
-const dataDir = fileURLToPath(new URL("../../../shared/data/qwen3-tokenizer/", import.meta.url));
+const dataDir = path.join(sharedData, "data/qwen3-tokenizer");
 const tools = ["search", "access"].map((name) => ({
   type: "function" as const,
   function: {
@@ -31,8 +32,8 @@ describe.skipIf(!existsSync(dataDir))(`published Qwen3 tokenizer (${dataDir})`, 
   });
 
   test("llama.cpp vectors, both ways", async () => {
-    const inputs = (await readFile(`${dataDir}ggml-vocab-qwen2.gguf.inp`, "utf8")).split("\n__ggml_vocab_test__\n");
-    const outputs = (await readFile(`${dataDir}ggml-vocab-qwen2.gguf.out`, "utf8")).split("\n");
+    const inputs = (await readFile(`${dataDir}/ggml-vocab-qwen2.gguf.inp`, "utf8")).split("\n__ggml_vocab_test__\n");
+    const outputs = (await readFile(`${dataDir}/ggml-vocab-qwen2.gguf.out`, "utf8")).split("\n");
     expect([inputs.length, outputs.length]).toEqual([47, 47]);
     for (const [index, input] of inputs.entries()) {
       const expected = (outputs[index] ?? "").split(" ").filter(Boolean).map(Number);
