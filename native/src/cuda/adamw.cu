@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <initializer_list>
 
 #include "cuda/run.h"
 
@@ -136,6 +137,10 @@ __global__ void __launch_bounds__(kBlock)
 template <typename W>
 void launch_adamw(Stream stream, void* weights, float* master, int64_t count, const AdamWState& state,
                   const AdamWStep& step) {
+  for (const void* array : std::initializer_list<const void*>{weights, master, state.gradients.data,
+                                                              state.first_moment, state.second_moment}) {
+    WS_CHECK(is_aligned(array, 16), kInternal, "adamw", "an array is not aligned to 16 bytes");
+  }
   with_element_type(state.gradients.dtype, [&](auto type) {
     using G = decltype(type);
     launch(adamw_kernel<W, G>, {static_cast<unsigned>(ceil_div<int64_t>(count, kBlock * kLength)), kBlock}, stream,

@@ -15,7 +15,7 @@ namespace {
 constexpr int kWidth = 4;        // consecutive elements of a thread
 constexpr int kRunsInFlight = 4;  // of a thread
 constexpr int kMaxBlock = 256;
-constexpr int kLanes = 16;  // of a vector of the CPU's; a row has as many threads, and at most as many parts
+constexpr int kMaxParts = 16;  // of a row
 
 __device__ __forceinline__ float larger(float a, float b) { return a > b ? a : b; }
 
@@ -48,16 +48,16 @@ __global__ void part_max_kernel(float* part_max, const float* logits, int64_t V,
   __syncthreads();
   if (threadIdx.x != 0) return;
   for (int warp = 1; warp < kMaxBlock / 32; ++warp) largest = larger(largest, warp_max[warp]);
-  part_max[blockIdx.x * kLanes + blockIdx.y] = largest;
+  part_max[blockIdx.x * kMaxParts + blockIdx.y] = largest;
 }
 
-constexpr int kSumBlock = 64;
-constexpr int kSumRows = kSumBlock / kLanes;
-constexpr int kAccumulators = 4;
-constexpr int kBatch = 32;  // vectors that a thread reads ahead: few threads share a row, so each must wait for many
-constexpr int64_t kBatchElements = int64_t{kBatch} * kLanes;
+constexpr int kWarp = 32;
+constexpr int kSumBlock = 128;
+constexpr int kSumRows = kSumBlock / kWarp;
+constexpr int kBatch = 16;  // elements that a thread reads ahead
+constexpr int64_t kBatchElements = int64_t{kBatch} * kWarp;
 
-// Lane j of 32 vectors in a row, from element `first` of the row on.
+// Element `lane` of 16 runs of 32, from element `first` of the row on.
 struct Batch {
   float v[kBatch];
 };
@@ -67,41 +67,44 @@ __device__ __forceinline__ Batch load_batch(const float* row, int64_t first, int
   const float* from = row + first + lane;
   const auto left = static_cast<int>(V - first < kBatchElements ? V - first : kBatchElements) - lane;
   WS_UNROLL
-  for (int v = 0; v < kBatch; ++v) batch.v[v] = v * kLanes < left ? from[v * kLanes] : 0.0f;
+  for (int u = 0; u < kBatch; ++u) batch.v[u] = u * kWarp < left ? from[u * kWarp] : 0.0f;
   return batch;
 }
 
-// One lane of the sums of logprob_entropy_row (cpu/row_kernels_body.h).
+// The sums of logprob_entropy_row (cpu/row_kernels_body.h), by one warp. Its vectors are 16 wide and go round four
+// accumulators, so an even vector is in the lower half of the warp and that half has accumulators 0 and 2, the upper
+// one 1 and 3. The entropy's terms have one accumulator: the lower half adds its own term, then the upper half's.
 struct LaneSums {
-  float sum[kAccumulators];
-  float weighted;
+  float sum[2];
+  float weighted;  // of the lower half; not used in the upper
 
   template <bool kWhole>
   __device__ __forceinline__ void add(const Batch& batch, int left, float shift, float scale) {
     WS_UNROLL
-    for (int v = 0; v < kBatch; ++v) {
-      const float z = (batch.v[v] - shift) * scale;
+    for (int u = 0; u < kBatch; ++u) {
+      const float z = (batch.v[u] - shift) * scale;
       const float e = exp(z);
       const float term = e * larger(z, -104.0f);
-      if (kWhole || v * kLanes < left) {
-        sum[v % kAccumulators] += e;
+      const float next_term = __shfl_xor_sync(0xffffffffu, term, kWarp / 2);
+      if (kWhole || u * kWarp < left) {
+        sum[u % 2] += e;
         weighted += term;
       }
+      if (kWhole || u * kWarp + kWarp / 2 < left) weighted += next_term;
     }
   }
 };
 
-// Sixteen threads a row; thread j has lane j of every vector, so no sum is shared but at the end.
 __global__ void __launch_bounds__(kSumBlock)
     row_sums_kernel(float* row_max, float* row_log_sum, float* row_entropy, const float* part_max, const float* logits,
                     int num_parts, int64_t R, int64_t V, float inv_temperature) {
-  const int64_t own = static_cast<int64_t>(blockIdx.x) * kSumRows + threadIdx.x / kLanes;
-  const int64_t r = own < R ? own : R - 1;  // so that every warp is whole
-  const int lane = threadIdx.x % kLanes;
+  const int64_t r = static_cast<int64_t>(blockIdx.x) * kSumRows + threadIdx.x / kWarp;
+  if (r >= R) return;  // a whole warp
+  const int lane = threadIdx.x % kWarp;
   const float* row = logits + r * V;
   Batch batch = load_batch(row, 0, lane, V);
-  float largest = part_max[r * kLanes + (lane < num_parts ? lane : 0)];
-  for (int mask = kLanes / 2; mask > 0; mask /= 2) {
+  float largest = part_max[r * kMaxParts + (lane < num_parts ? lane : 0)];
+  for (int mask = kWarp / 2; mask > 0; mask /= 2) {
     largest = larger(largest, __shfl_xor_sync(0xffffffffu, largest, mask));
   }
   LaneSums sums{};
@@ -112,12 +115,13 @@ __global__ void __launch_bounds__(kSumBlock)
     batch = next;
   }
   if (first < V) sums.add<false>(batch, static_cast<int>(V - first) - lane, largest, inv_temperature);
-  float total = (sums.sum[0] + sums.sum[1]) + (sums.sum[2] + sums.sum[3]);
-  for (int mask = kLanes / 2; mask > 0; mask /= 2) {
+  for (float& sum : sums.sum) sum += __shfl_xor_sync(0xffffffffu, sum, kWarp / 2);
+  float total = sums.sum[0] + sums.sum[1];
+  for (int mask = kWarp / 4; mask > 0; mask /= 2) {
     total += __shfl_xor_sync(0xffffffffu, total, mask);
     sums.weighted += __shfl_xor_sync(0xffffffffu, sums.weighted, mask);
   }
-  if (own >= R || lane != 0) return;
+  if (lane != 0) return;
   const float log_sum = log(total);
   row_max[r] = largest;
   row_log_sum[r] = log_sum;
@@ -226,14 +230,14 @@ bool rows_aligned(const float* logits, int64_t V) { return V % kWidth == 0 && is
 
 }  // namespace
 
-int64_t logprob_forward_scratch(int64_t R) { return kLanes * R; }
+int64_t logprob_forward_scratch(int64_t R) { return kMaxParts * R; }
 
 void logprob_forward(Stream stream, float* logprobs, float* row_max, float* row_log_sum, float* row_entropy,
                      const float* logits, const Targets& targets, int64_t R, int64_t V, float temperature,
                      float* scratch) {
   const float inv_temperature = 1.0f / temperature;
   constexpr int64_t kLeastPart = int64_t{kMaxBlock} * kWidth * kRunsInFlight;
-  const int64_t most_parts = std::min<int64_t>(kLanes, ceil_div(V, kLeastPart));
+  const int64_t most_parts = std::min<int64_t>(kMaxParts, ceil_div(V, kLeastPart));
   const int64_t part_size = ceil_div(V, most_parts * kWidth) * kWidth;
   const auto num_parts = static_cast<int>(ceil_div(V, part_size));
   launch(part_max_kernel, {dim3(static_cast<unsigned>(R), static_cast<unsigned>(num_parts)), kMaxBlock}, stream,
