@@ -172,8 +172,7 @@ Result run_reference(const Call& call, DType dtype) {
       for (double s : score) total += std::exp(s - max);
       for (size_t j = 0; j < score.size(); ++j) {
         const float* v = call.qkv.data() + visible[static_cast<size_t>(i)][j] * ld + (H + K + kv) * D;
-        for (int64_t d = 0; d < D; ++d)
-          out[static_cast<size_t>(d)] += rounded(std::exp(score[j] - max)) * v[d] / total;
+        for (int64_t d = 0; d < D; ++d) out[static_cast<size_t>(d)] += rounded(std::exp(score[j] - max)) * v[d] / total;
       }
       for (int64_t d = 0; d < D; ++d) {
         result.out.push_back(static_cast<float>(rounded(out[static_cast<size_t>(d)])));
@@ -323,8 +322,9 @@ TEST(cuda_attention_sums_gradients_of_shared_prefixes) {
   apart.add_slice(kPrefix + kOwn, 0, {0, 1, 2, 3, 4});
   apart.add_slice(kPrefix + kOwn, 0, {5, 6, 7, 8, 9});
   apart.fill(40);
-  const auto row_of = [](int64_t row) { return row < kPrefix + kOwn ? row : row < 2 * kPrefix + kOwn
-                                                 ? row - kPrefix - kOwn : row - kPrefix; };
+  const auto row_of = [](int64_t row) {
+    return row < kPrefix + kOwn ? row : row < 2 * kPrefix + kOwn ? row - kPrefix - kOwn : row - kPrefix;
+  };
   const int64_t width = shape.qkv_size(), out_width = shape.num_heads * shape.head_dim;
   for (int64_t row = 0; row < apart.rows(); ++row) {
     for (int64_t i = 0; i < width; ++i)

@@ -5,6 +5,7 @@
 #include <cmath>
 
 #include "cuda/kv_store.h"
+#include "cuda/mma.h"
 
 namespace wideseek::cuda {
 namespace {
@@ -20,9 +21,9 @@ struct Inputs {
   const E* qkv;
   const E* keys;
   const E* values;
-  const E* dout;       // backward only, as the next two
-  const float* lse;    // [T,H]
-  const float* delta;  // [T,H]
+  const E* dout;                   // backward only, as the next two
+  const float* lse;                // [T,H]
+  const RowStatistic* statistics;  // [T,H]
   Heads heads;
   float scale;
 
@@ -37,9 +38,6 @@ struct WarpMemory {
   float first[kMaxPlainHeadDim], second[kMaxPlainHeadDim];
   float weights[kWarp], other_weights[kWarp];
 };
-
-__device__ __forceinline__ int lane_id() { return static_cast<int>(threadIdx.x) % kWarp; }
-__device__ __forceinline__ int warp_id() { return static_cast<int>(threadIdx.x) / kWarp; }
 
 __device__ __forceinline__ float warp_max(float value) {
   for (int mask = kWarp / 2; mask > 0; mask /= 2) value = fmaxf(value, __shfl_xor_sync(kAll, value, mask));
@@ -143,7 +141,7 @@ __global__ void __launch_bounds__(kWarps* kWarp)
     __syncwarp();  // the last row's readers are done
     copy_row(own.first, in.q(row, head), n);
     copy_row(own.second, in.dout_of(row, head), n);
-    const float lse = in.lse[row * heads.num_heads + head], delta = in.delta[row * heads.num_heads + head];
+    const float lse = in.lse[row * heads.num_heads + head], delta = in.statistics[row * heads.num_heads + head].delta;
     LaneRow sum;
     for (int begin = 0; begin <= position; begin += kWarp) {
       __syncwarp();
@@ -179,7 +177,7 @@ __device__ void add_range(LaneRow& dk, LaneRow& dv, WarpMemory& own, const Input
       const int head = kv_head * heads.group + at % heads.group;
       const int64_t statistic = row * heads.num_heads + head;
       weight = expf(dot(own.first, in.q(row, head), n) * in.scale - in.lse[statistic]);
-      gradient = weight * (dot(own.second, in.dout_of(row, head), n) - in.delta[statistic]);
+      gradient = weight * (dot(own.second, in.dout_of(row, head), n) - in.statistics[statistic].delta);
     }
     __syncwarp();  // the last weights' readers are done
     own.weights[lane_id()] = weight;
@@ -249,7 +247,7 @@ void plain_attention_forward(Stream stream, TypedPointer out, float* lse, ConstT
 }
 
 void plain_attention_backward(Stream stream, TypedPointer dqkv, ConstTypedPointer dout, const float* lse,
-                              const float* delta, ConstTypedPointer qkv, const KvBlocks& cache,
+                              const RowStatistic* statistics, ConstTypedPointer qkv, const KvBlocks& cache,
                               const CudaAttentionPlan& plan) {
   const QueryTiles& tiles = plan.query_tiles();
   const KeyTiles& key_tiles = plan.key_tiles();
@@ -258,7 +256,7 @@ void plain_attention_backward(Stream stream, TypedPointer dqkv, ConstTypedPointe
     Inputs<E> in = inputs<E>(qkv, cache, plan.heads());
     in.dout = static_cast<const E*>(dout.data);
     in.lse = lse;
-    in.delta = delta;
+    in.statistics = statistics;
     launch(query_gradient_kernel<E>, blocks(tiles.num_tiles * plan.heads().num_heads), stream,
            static_cast<E*>(dqkv.data), in, tiles.tiles, tiles.tables);
     launch(key_gradient_kernel<E>, blocks(key_tiles.num_tiles * plan.heads().num_kv_heads), stream,

@@ -12,9 +12,9 @@ constexpr int kMaxPlainHeadDim = 256;
 void plain_attention_forward(Stream stream, TypedPointer out, float* lse, ConstTypedPointer qkv, const KvBlocks& cache,
                              const CudaAttentionPlan& plan);
 
-// delta [T,H] = dot(dout, out) per head.
+// statistics [T,H].
 void plain_attention_backward(Stream stream, TypedPointer dqkv, ConstTypedPointer dout, const float* lse,
-                              const float* delta, ConstTypedPointer qkv, const KvBlocks& cache,
+                              const RowStatistic* statistics, ConstTypedPointer qkv, const KvBlocks& cache,
                               const CudaAttentionPlan& plan);
 
 }  // namespace wideseek::cuda

@@ -85,17 +85,17 @@ std::vector<BlockUse> list_block_uses(const SequenceSlice* slices, int64_t num_s
       WS_CHECK(use.table_index < 0 || use.table_index == b, kInvalidArgument, "attention_backward",
                "block " + std::to_string(block) + " is at two different positions of sequences");
       use.table_index = static_cast<int32_t>(b);
-      use.num_tokens = std::max(use.num_tokens,
-                                static_cast<int32_t>(std::min(kBlockTokens, length_of(slice) - b * kBlockTokens)));
+      use.num_tokens =
+          std::max(use.num_tokens, static_cast<int32_t>(std::min(kBlockTokens, length_of(slice) - b * kBlockTokens)));
       use.readers.push_back(static_cast<int32_t>(s));
     }
     for (int64_t i = 0; i < slice.num_rows; ++i) {
       const int64_t position = slice.first_position + i;
       int32_t& row =
           uses[static_cast<size_t>(slice.block_table[position / kBlockTokens])].rows[position % kBlockTokens];
-      WS_CHECK(row < 0, kInvalidArgument, "attention_backward",
-               "rows " + std::to_string(row) + " and " + std::to_string(slice.first_row + i) +
-                   " are stored to one place");
+      WS_CHECK(
+          row < 0, kInvalidArgument, "attention_backward",
+          "rows " + std::to_string(row) + " and " + std::to_string(slice.first_row + i) + " are stored to one place");
       row = static_cast<int32_t>(slice.first_row + i);
     }
   }
@@ -121,8 +121,8 @@ void add_key_tile(HostKeyTiles& lists, const SequenceSlice* slices, const Sequen
     const BlockUse& use = uses[static_cast<size_t>(block)];
     tile.blocks[b - first] = block;
     tile.num_keys = static_cast<int32_t>((b - first) * kBlockTokens) + use.num_tokens;
-    std::copy(std::begin(use.rows), std::end(use.rows), lists.key_rows.begin() + static_cast<int64_t>(rows_at) +
-                                                            (b - first) * kBlockTokens);
+    std::copy(std::begin(use.rows), std::end(use.rows),
+              lists.key_rows.begin() + static_cast<int64_t>(rows_at) + (b - first) * kBlockTokens);
   }
   for (const int32_t reader : uses[static_cast<size_t>(tile.blocks[0])].readers) {
     const SequenceSlice& reading = slices[reader];
@@ -203,8 +203,8 @@ CudaAttentionPlan::CudaAttentionPlan(Backend& backend, const AttentionShape& sha
     row_slots.resize(std::max(row_slots.size(), static_cast<size_t>(slice.first_row + slice.num_rows)), -1);
     for (int64_t i = 0; i < slice.num_rows; ++i) {
       const int64_t position = slice.first_position + i;
-      row_slots[static_cast<size_t>(slice.first_row + i)] = static_cast<int32_t>(
-          slice.block_table[position / kBlockTokens] * kBlockTokens + position % kBlockTokens);
+      row_slots[static_cast<size_t>(slice.first_row + i)] =
+          static_cast<int32_t>(slice.block_table[position / kBlockTokens] * kBlockTokens + position % kBlockTokens);
     }
     for (int64_t i = 0; i < slice.num_rows;) {
       const int64_t position = slice.first_position + i;

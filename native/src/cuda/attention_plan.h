@@ -1,9 +1,9 @@
 // What the attention kernels need to know about a batch, computed once for all layers: which rows a thread block takes,
 // where their keys lie, and for the backward pass which rows attend to which keys. Owns the lists on the device.
 //
-// Query rows are packed: the queries of one kv head's group of query heads at one position stand one after the other, so
-// that a tile of few positions is still a full tile and the heads share what they read. In the forward pass, tiles of
-// queries and of keys begin at multiples of their size in the POSITION: a row's order of summation is that of its
+// Query rows are packed: the queries of one kv head's group of query heads at one position stand one after the other,
+// so that a tile of few positions is still a full tile and the heads share what they read. In the forward pass, tiles
+// of queries and of keys begin at multiples of their size in the POSITION: a row's order of summation is that of its
 // position alone.
 #pragma once
 
@@ -37,6 +37,13 @@ struct KeyTile {
   int32_t first_range, num_ranges;
   int32_t blocks[kKeyTileBlocks];
 };
+
+// What the backward pass knows of one head of one row before it begins.
+struct alignas(8) RowStatistic {
+  float lse_log2;  // log2 sum exp of the scaled scores
+  float delta;     // dot(dout, out)
+};
+constexpr float kLog2E = 1.4426950408889634f;
 
 // The lists of the forward pass. Kernels take it by value; pointers are device memory.
 struct QueryTiles {

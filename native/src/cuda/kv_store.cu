@@ -31,8 +31,7 @@ __global__ void store_kernel(Store store) {
   const Word key = source[0], value = source[store.row_words];
   const uint32_t head = in_row / store.head_words, in_head = in_row % store.head_words;
   const int64_t num_kv_heads = store.row_words / store.head_words;
-  const int64_t to =
-      ((slot / kTokens * num_kv_heads + head) * kTokens + slot % kTokens) * store.head_words + in_head;
+  const int64_t to = ((slot / kTokens * num_kv_heads + head) * kTokens + slot % kTokens) * store.head_words + in_head;
   static_cast<Word*>(store.keys)[to] = key;
   static_cast<Word*>(store.values)[to] = value;
 }
