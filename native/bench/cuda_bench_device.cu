@@ -1,20 +1,23 @@
 // Speed of the CUDA kernels that memory bounds, at the sizes of Qwen3-4B and 32,768 tokens: one JSON object a line with
-// microseconds, GB/s and the share of the copy bandwidth measured before. The bytes are those that a kernel has to move:
-// every array once, but logits in the forward pass twice, since a row's sums need its maximum and a row fits in no
-// cache. Needs a GPU. Usage: cuda_bench [name filter]
+// microseconds, GB/s and the share of the copy bandwidth measured before. The bytes are those that a kernel has to
+// move: every array once, but logits in the forward pass twice, since a row's sums need its maximum and a row fits in
+// no cache. Needs a GPU. Usage: cuda_bench [name filter]
 #include <algorithm>
 #include <cstdio>
 #include <exception>
 #include <functional>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "cuda/adamw.h"
-#include "cuda/bias.h"
+#include "cuda/embedding.h"
 #include "cuda/gpu.h"
 #include "cuda/logprob.h"
 #include "cuda/qk_norm_rope.h"
 #include "cuda/rms_norm.h"
+#include "cuda/rows.h"
+#include "cuda/swiglu.h"
 #include "cuda/token_loss.h"
 
 using namespace wideseek;
@@ -22,7 +25,7 @@ using namespace wideseek::cuda;
 
 namespace {
 
-constexpr int64_t T = 32768, C = 2560, H = 32, K = 8, D = 128, V = 151936;
+constexpr int64_t T = 32768, C = 2560, F = 9728, H = 32, K = 8, D = 128, V = 151936;
 constexpr int64_t kLogitRows = 1766;  // of a chunk of 2^28 logits
 constexpr AttentionShape kShape{H, K, D};
 constexpr float kEps = 1e-6f;
@@ -105,8 +108,9 @@ class Bench {
   void run(const char* name, const char* dtype, int64_t bytes, const std::function<void(Stream)>& kernel) {
     const Times times = time([&] { kernel(gpu_.stream()); });
     const double bandwidth = static_cast<double>(bytes) / times.median;
-    std::printf("{\"kernel\":\"%s\",\"dtype\":\"%s\",\"us\":%.1f,\"min_us\":%.1f,\"gbps\":%.1f,\"share_of_copy\":%.3f}\n",
-                name, dtype, times.median * 1e6, times.min * 1e6, bandwidth * 1e-9, bandwidth / copy_bandwidth_);
+    std::printf("{\"kernel\":\"%s\",\"dtype\":\"%s\",\"us\":%.1f,\"min_us\":%.1f,", name, dtype, times.median * 1e6,
+                times.min * 1e6);
+    std::printf("\"gbps\":%.1f,\"share_of_copy\":%.3f}\n", bandwidth * 1e-9, bandwidth / copy_bandwidth_);
     std::fflush(stdout);
   }
 
@@ -172,11 +176,45 @@ void bench_qk_norm_rope(Bench& bench, Gpu& gpu) {
                             scratch);
     });
   }
-  if (bench.wanted("bias_backward")) {
-    const TypedPointer dbias = arrays.fp32(N);
-    float* const sums = arrays.fp32(bias_backward_scratch(N));
-    bench.run("bias_backward", "bf16", T * N * 2,
-              [&](Stream stream) { bias_backward(stream, dbias, dqkv, T, N, sums); });
+}
+
+void bench_swiglu(Bench& bench, Gpu& gpu) {
+  Arrays arrays(gpu);
+  const TypedPointer gate_up = arrays.bf16(T * 2 * F), out = arrays.bf16(T * F);
+  if (bench.wanted("swiglu_forward")) {
+    bench.run("swiglu_forward", "bf16", T * F * 6,
+              [&](Stream stream) { swiglu_forward(stream, out, gate_up, T, F); });
+  }
+  if (bench.wanted("swiglu_backward")) {
+    bench.run("swiglu_backward", "bf16", T * F * 10,
+              [&](Stream stream) { swiglu_backward(stream, gate_up, out, T, F); });
+  }
+}
+
+// Every token of the batch another one: the most memory that the embedding's gradient can touch.
+void bench_rows(Bench& bench, Gpu& gpu) {
+  Arrays arrays(gpu);
+  const TypedPointer table = arrays.bf16(V * C), x = arrays.bf16(T * C), out = arrays.bf16(T * C);
+  std::vector<int32_t> places(static_cast<size_t>(T)), tokens(static_cast<size_t>(T));
+  for (int64_t t = 0; t < T; ++t) {
+    places[t] = static_cast<int32_t>(T - 1 - t);
+    tokens[t] = static_cast<int32_t>(t * 4099 % V);
+  }
+  const int32_t *const rows = arrays.integers(places), *const token_ids = arrays.integers(tokens);
+  if (bench.wanted("embedding_forward")) {
+    bench.run("embedding_forward", "bf16", T * C * 4,
+              [&](Stream stream) { embedding_forward(stream, out, table, token_ids, T, C); });
+  }
+  if (bench.wanted("embedding_backward")) {
+    float* const scratch = arrays.fp32(embedding_backward_scratch(T, C));
+    bench.run("embedding_backward", "bf16", T * C * 6,
+              [&](Stream stream) { embedding_backward(stream, table, x, token_ids, T, C, scratch); });
+  }
+  if (bench.wanted("gather_rows")) {
+    bench.run("gather_rows", "bf16", T * C * 4, [&](Stream stream) { gather_rows(stream, out, x, rows, T, C); });
+  }
+  if (bench.wanted("scatter_rows")) {
+    bench.run("scatter_rows", "bf16", T * C * 4, [&](Stream stream) { scatter_rows(stream, out, x, rows, T, C); });
   }
 }
 
@@ -252,7 +290,10 @@ int main(int argc, char** argv) {
     Gpu gpu(0);
     Bench bench(gpu, argc > 1 ? argv[1] : "");
     bench.measure_copy();
-    for (const auto& group : {bench_rms_norm, bench_qk_norm_rope, bench_loss, bench_optimizer}) group(bench, gpu);
+    for (const auto& group :
+         {bench_rms_norm, bench_qk_norm_rope, bench_swiglu, bench_rows, bench_loss, bench_optimizer}) {
+      group(bench, gpu);
+    }
     return 0;
   } catch (const std::exception& error) {
     std::fprintf(stderr, "%s\n", error.what());
