@@ -16,6 +16,13 @@
 #include "cuda/runtime.h"
 #endif
 
+// Before a loop whose trip count is known: keeps the arrays that it indexes in registers.
+#if defined(WIDESEEK_CUDA_EMULATION)
+#define WS_UNROLL
+#else
+#define WS_UNROLL _Pragma("unroll")
+#endif
+
 namespace wideseek::cuda {
 
 // A bf16 number in memory; arithmetic is fp32.
@@ -49,6 +56,17 @@ __device__ __forceinline__ T from_float(float value) {
     return {__bfloat16_as_ushort(__float2bfloat16_rn(value))};
 #endif
   }
+}
+
+// Both rounded to nearest even, `first` in the low half: how two neighbours lie in memory.
+__device__ __forceinline__ uint32_t two_bf16(float first, float second) {
+#if defined(WIDESEEK_CUDA_EMULATION)
+  return static_cast<uint32_t>(float_to_bf16(second)) << 16 | float_to_bf16(first);
+#else
+  uint32_t both;
+  asm("cvt.rn.bf16x2.f32 %0, %1, %2;" : "=r"(both) : "f"(second), "f"(first));
+  return both;
+#endif
 }
 
 // Dynamic shared memory of the block, aligned to 1024 bytes.
@@ -88,7 +106,9 @@ void launch(void (*kernel)(Params...), const Launch& where, Stream stream, Args.
     check(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, static_cast<int>(shared)),
           "cudaFuncSetAttribute");
   }
+  // clang-format off
   kernel<<<where.grid, where.block, shared, stream>>>(static_cast<Params>(args)...);
+  // clang-format on
   check(cudaGetLastError(), "kernel launch");
 }
 #endif

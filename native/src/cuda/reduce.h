@@ -18,7 +18,7 @@ __device__ __forceinline__ float block_sum(float value) {
   return total;
 }
 
-// out [C] accumulated += the sum of the rows of partial [rows, C], in order.
+// out [C] accumulated += the sum of the rows of partial [rows, C], in an order that depends on `rows` alone.
 void add_column_sums(Stream stream, TypedPointer out, const float* partial, int64_t rows, int64_t C);
 
 }  // namespace wideseek::cuda
