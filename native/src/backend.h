@@ -1,8 +1,8 @@
 // THE seam: what a device must be able to do for one Qwen decoder. The unit is the fused operation as the model needs
 // it. The model's forward and backward pass, the trainer and the optimizer are written once, against this page.
 //
-// Pointers are device memory unless "host" is said; arrays are row-major, [rows, cols]. float* is fp32; a TypedPointer is
-// an activation, of activation_dtype(), or a gradient of weights, of the dtype that the trainer chose. Arithmetic is
+// Pointers are device memory unless "host" is said; arrays are row-major, [rows, cols]. float* is fp32; a TypedPointer
+// is an activation, of activation_dtype(), or a gradient of weights, of the dtype that the trainer chose. Arithmetic is
 // fp32 at least. Outputs are overwritten unless "accumulated" is said, and alias no input unless said. Work runs on one
 // in-order stream; only download, synchronize and functions that return numbers wait. Every operation gives the same
 // bits for any number of threads, and a row of a forward operation depends on that row (and, in attention, on its own
@@ -113,6 +113,8 @@ class Backend {
 
   // ---- memory. Throws kOutOfMemory with the size asked for. 64-byte aligned, uninitialised.
   virtual void* allocate(int64_t bytes) = 0;
+  // For arrays that the optimizer alone reads and writes: may lie where access is slow and room is cheap.
+  virtual void* allocate_optimizer_state(int64_t bytes) { return allocate(bytes); }
   virtual void free(void* pointer) = 0;  // null is allowed
   virtual void upload(void* device, const void* host, int64_t bytes) = 0;
   virtual void download(void* host, const void* device, int64_t bytes) = 0;
@@ -133,13 +135,15 @@ class Backend {
   // out [T,C] = table[token_ids]; token_ids [T] in range.
   virtual void embedding_forward(TypedPointer out, const Weight& table, const int32_t* token_ids, int64_t T) = 0;
   // dtable [V,C] accumulated, row token_ids[t] += dout [T,C] row t.
-  virtual void embedding_backward(TypedPointer dtable, ConstTypedPointer dout, const int32_t* token_ids, int64_t T, int64_t C) = 0;
+  virtual void embedding_backward(TypedPointer dtable, ConstTypedPointer dout, const int32_t* token_ids, int64_t T,
+                                  int64_t C) = 0;
 
   // ---- RMSNorm (HF Qwen3RMSNorm): out [T,C] = x * rstd * weight, rstd = 1/sqrt(mean(x^2) + eps). out may be x.
-  virtual void rms_norm_forward(TypedPointer out, ConstTypedPointer x, const float* weight, int64_t T, int64_t C, float eps) = 0;
+  virtual void rms_norm_forward(TypedPointer out, ConstTypedPointer x, const float* weight, int64_t T, int64_t C,
+                                float eps) = 0;
   // dx [T,C] accumulated, dweight [C] accumulated. rstd is computed again from x.
-  virtual void rms_norm_backward(TypedPointer dx, TypedPointer dweight, ConstTypedPointer dout, ConstTypedPointer x, const float* weight,
-                                 int64_t T, int64_t C, float eps) = 0;
+  virtual void rms_norm_backward(TypedPointer dx, TypedPointer dweight, ConstTypedPointer dout, ConstTypedPointer x,
+                                 const float* weight, int64_t T, int64_t C, float eps) = 0;
 
   // ---- linear layers, N = weight.rows, K = weight.cols
   // out [T,N] = x [T,K] weight^T (+ bias [N]) (+ residual [T,N]); bias and residual may be null, out may be residual.
@@ -148,8 +152,8 @@ class Backend {
   // dx [T,K] = dout [T,N] weight.
   virtual void linear_backward_input(TypedPointer dx, ConstTypedPointer dout, const Weight& weight, int64_t T) = 0;
   // dweight [N,K] accumulated += dout^T x.
-  virtual void linear_backward_weight(TypedPointer dweight, ConstTypedPointer dout, ConstTypedPointer x, int64_t T, int64_t N,
-                                      int64_t K) = 0;
+  virtual void linear_backward_weight(TypedPointer dweight, ConstTypedPointer dout, ConstTypedPointer x, int64_t T,
+                                      int64_t N, int64_t K) = 0;
   // dbias [N] accumulated += column sums of dout [T,N].
   virtual void bias_backward(TypedPointer dbias, ConstTypedPointer dout, int64_t T, int64_t N) = 0;
 
@@ -161,9 +165,10 @@ class Backend {
                                     const AttentionShape& shape, int64_t T, float eps) = 0;
   // dqkv [T,qkv_size] in place: in, gradient of the rotated rows; out, of `qkv`, the rows before norm and rotation.
   // dq_norm, dk_norm [D] accumulated.
-  virtual void qk_norm_rope_backward(TypedPointer dqkv, TypedPointer dq_norm, TypedPointer dk_norm, ConstTypedPointer qkv, const float* q_norm,
-                                     const float* k_norm, const float* cos, const float* sin, const int32_t* positions,
-                                     const AttentionShape& shape, int64_t T, float eps) = 0;
+  virtual void qk_norm_rope_backward(TypedPointer dqkv, TypedPointer dq_norm, TypedPointer dk_norm,
+                                     ConstTypedPointer qkv, const float* q_norm, const float* k_norm, const float* cos,
+                                     const float* sin, const int32_t* positions, const AttentionShape& shape, int64_t T,
+                                     float eps) = 0;
   // The slices and their tables must outlive the plan.
   virtual std::unique_ptr<AttentionPlan> plan_attention(const AttentionShape& shape, const SequenceSlice* slices,
                                                         int64_t num_slices) = 0;
@@ -214,8 +219,11 @@ class Backend {
                             const AdamWStep& step) = 0;
 };
 
-// device "cpu". "cuda" is kUnsupported in a build without it; anything else kInvalidArgument. num_threads >= 1.
-std::unique_ptr<Backend> create_backend(const std::string& device, int num_threads);
+// device "cpu", whose activations are fp32, or "cuda", whose activations have the dtype of weights and whose optimizer
+// state may lie in pinned host memory. kUnsupported, as a sentence that tells what is missing, where CUDA cannot run;
+// kInvalidArgument for other devices. num_threads >= 1.
+std::unique_ptr<Backend> create_backend(const std::string& device, int num_threads,
+                                        DType weight_dtype = DType::kFloat32, bool pinned_optimizer_state = false);
 
 // ln softmax(logits / temperature)[token] of one row of [vocab_size] host logits, in the exact reduction order that the
 // training forward uses. temperature must be > 0. Also used by the sampler, which is what makes it on-policy to the
@@ -234,6 +242,13 @@ class DeviceArray {
       : backend_(&backend),
         data_(static_cast<T*>(backend.allocate(count * static_cast<int64_t>(sizeof(T))))),
         count_(count) {}
+  static DeviceArray optimizer_state(Backend& backend, int64_t count) {
+    DeviceArray array;
+    array.data_ = static_cast<T*>(backend.allocate_optimizer_state(count * static_cast<int64_t>(sizeof(T))));
+    array.backend_ = &backend;
+    array.count_ = count;
+    return array;
+  }
   DeviceArray(DeviceArray&& other) noexcept { swap(other); }
   DeviceArray& operator=(DeviceArray&& other) noexcept {
     DeviceArray moved(std::move(other));

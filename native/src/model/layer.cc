@@ -1,6 +1,6 @@
 // One decoder layer, forward and backward (HF modeling_qwen3.py Qwen3DecoderLayer, modeling_qwen2.py).
-// Around attention, rows are taken through the operations some at a time (ChunkSizes), so that what one operation writes
-// is still in the cache when the next one reads it, and scratch stays small.
+// Around attention, rows are taken through the operations some at a time (ChunkSizes), so that what one operation
+// writes is still in the cache when the next one reads it, and scratch stays small.
 #include <algorithm>
 
 #include "model/state.h"
@@ -29,8 +29,7 @@ void layer_forward(Model::State& model, int64_t layer, const LayerActivations& a
     const TypedPointer qkv = activations.qkv + first * qkv_size;
     backend.rms_norm_forward(scratch.normed, activations.layer_input + first * hidden, model.vector(tensors.input_norm),
                              count, hidden, model.eps());
-    backend.linear_forward(qkv, scratch.normed, model.matrix(tensors.qkv), model.vector(tensors.qkv_bias), {},
-                           count);
+    backend.linear_forward(qkv, scratch.normed, model.matrix(tensors.qkv), model.vector(tensors.qkv_bias), {}, count);
     backend.qk_norm_rope_forward(scratch.qkv_rotated + first * qkv_size, qkv, model.vector(tensors.q_norm),
                                  model.vector(tensors.k_norm), model.rope_cos.get(), model.rope_sin.get(),
                                  batch.positions + first, model.attention, count, model.eps());

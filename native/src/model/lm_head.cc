@@ -3,8 +3,7 @@
 
 namespace wideseek {
 
-void lm_head_logits(Model::State& model, float* logits, TypedPointer gathered, TypedPointer normed,
-                    ConstTypedPointer x,
+void lm_head_logits(Model::State& model, float* logits, TypedPointer gathered, TypedPointer normed, ConstTypedPointer x,
                     const int32_t* rows, int64_t num_rows) {
   const int64_t hidden = model.config.hidden_size;
   model.backend.gather_rows(gathered, x, rows, num_rows, hidden);
@@ -13,7 +12,8 @@ void lm_head_logits(Model::State& model, float* logits, TypedPointer gathered, T
 }
 
 void lm_head_backward(Model::State& model, TypedPointer dx, TypedPointer gradients, ConstTypedPointer dlogits,
-                      ConstTypedPointer gathered, TypedPointer normed, TypedPointer dgathered, const int32_t* rows, int64_t num_rows) {
+                      ConstTypedPointer gathered, TypedPointer normed, TypedPointer dgathered, const int32_t* rows,
+                      int64_t num_rows) {
   Backend& backend = model.backend;
   const int64_t hidden = model.config.hidden_size;
   const auto gradient = [&](int64_t tensor) { return gradients + model.table.tensors[tensor].gradient_offset; };

@@ -174,7 +174,7 @@ void Model::State::write_fp32(int64_t index, const float* source) {
 
 void Model::State::ensure_master() {
   if (weight_dtype == DType::kFloat32 || master.count() > 0) return;
-  master = DeviceArray<float>(backend, table.num_flat_elements);
+  master = DeviceArray<float>::optimizer_state(backend, table.num_flat_elements);
   backend.zero(master.get(), master.bytes());
   for (size_t tensor = 0; tensor < table.tensors.size(); ++tensor) {
     const StoredTensor& stored = table.tensors[tensor];

@@ -12,6 +12,7 @@
 #include "model/lm_head.h"
 #include "model/state.h"
 #include "train/prefix_forest.h"
+#include "train/target_plan.h"
 
 namespace wideseek {
 namespace {
@@ -74,43 +75,6 @@ Workspace plan_workspace(Arena& arena, const Model::State& model, const TrainerO
   return work;
 }
 
-// What is predicted, in order of the row that predicts it.
-struct TargetPlan {
-  std::vector<int64_t> tokens;      // target -> index in the batch
-  std::vector<int32_t> token_ids;   // target -> predicted token id
-  std::vector<int32_t> chunk_rows;  // target -> row within its chunk
-  std::vector<int32_t> logit_rows;  // distinct rows of the batch that predict something
-  struct Chunk {
-    int64_t first_row, num_rows;  // of logit_rows
-    int64_t first_target, num_targets;
-  };
-  std::vector<Chunk> chunks;
-};
-
-TargetPlan plan_targets(const PackedBatch& batch, const PrefixForest& forest, const std::vector<bool>& is_target,
-                        int64_t rows_per_chunk) {
-  TargetPlan plan;
-  for (int64_t t = 0; t < batch.num_tokens; ++t) {
-    if (is_target[t]) plan.tokens.push_back(t);
-  }
-  const auto row_of = [&](int64_t t) { return forest.rows[t - 1]; };
-  std::stable_sort(plan.tokens.begin(), plan.tokens.end(), [&](int64_t a, int64_t b) { return row_of(a) < row_of(b); });
-  for (const int64_t t : plan.tokens) {
-    if (plan.logit_rows.empty() || plan.logit_rows.back() != row_of(t)) {
-      const auto row = static_cast<int64_t>(plan.logit_rows.size());
-      if (row % rows_per_chunk == 0) {
-        plan.chunks.push_back({row, 0, static_cast<int64_t>(plan.token_ids.size()), 0});
-      }
-      plan.logit_rows.push_back(row_of(t));
-      ++plan.chunks.back().num_rows;
-    }
-    plan.chunk_rows.push_back(static_cast<int32_t>(plan.chunks.back().num_rows - 1));
-    plan.token_ids.push_back(batch.token_ids[t]);
-    ++plan.chunks.back().num_targets;
-  }
-  return plan;
-}
-
 }  // namespace
 
 struct Trainer::State {
@@ -154,8 +118,11 @@ Trainer::State::State(Model::State& model, const TrainerOptions& options)
   work = plan_workspace(parts, model, options);
   indices = DeviceArray<int32_t>(backend, 5 * options.max_tokens);
   reserve_blocks(options.max_tokens / kKvBlockTokens + options.max_tokens / 128 + 16);
-  for (DeviceArray<float>* array : {&gradients, &first_moment, &second_moment}) {
-    *array = DeviceArray<float>(backend, model.table.num_flat_elements);
+  gradients = DeviceArray<float>(backend, model.table.num_flat_elements);
+  for (DeviceArray<float>* moment : {&first_moment, &second_moment}) {
+    *moment = DeviceArray<float>::optimizer_state(backend, model.table.num_flat_elements);
+  }
+  for (const DeviceArray<float>* array : {&gradients, &first_moment, &second_moment}) {
     backend.zero(array->get(), array->bytes());
   }
   model.ensure_master();
