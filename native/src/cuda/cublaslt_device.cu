@@ -2,7 +2,10 @@
 #include <dlfcn.h>
 #include <glob.h>
 
+#include <algorithm>
 #include <cstdlib>
+#include <filesystem>
+#include <sstream>
 #include <vector>
 
 #include "base/error.h"
@@ -28,27 +31,38 @@ std::vector<std::string> matching(const std::string& pattern) {
   return paths;
 }
 
+// lib folders of Python installations: active environments, then every python3 on the path, then usual places.
+std::vector<std::string> python_folders() {
+  std::vector<std::string> folders;
+  for (const char* variable : {"VIRTUAL_ENV", "CONDA_PREFIX"}) {
+    const std::string root = environment(variable);
+    if (!root.empty()) folders.push_back(root + "/lib");
+  }
+  std::istringstream path(environment("PATH"));
+  for (std::string bin; std::getline(path, bin, ':');) {
+    std::error_code error;
+    const auto python = std::filesystem::canonical(bin + "/python3", error);
+    if (!error) folders.push_back((python.parent_path().parent_path() / "lib").string());
+  }
+  const std::string home = environment("HOME");
+  if (!home.empty()) folders.push_back(home + "/.local/lib");
+  folders.insert(folders.end(), {"/usr/local/lib", "/usr/lib", "/opt/conda/lib"});
+  return folders;
+}
+
 // Folders of toolkits and of Python's packages, the more specific ones first.
 std::vector<std::string> folder_patterns() {
   std::vector<std::string> patterns;
+  const auto add = [&](std::string pattern) {
+    if (std::find(patterns.begin(), patterns.end(), pattern) == patterns.end()) patterns.push_back(std::move(pattern));
+  };
   for (const char* variable : {"CUDA_HOME", "CUDA_PATH"}) {
     const std::string root = environment(variable);
-    if (!root.empty()) patterns.push_back(root + "/lib64");
+    if (!root.empty()) add(root + "/lib64");
   }
-  patterns.insert(patterns.end(), {"/usr/local/cuda/lib64", "/usr/local/cuda-*/lib64"});
-  std::vector<std::string> prefixes;
-  for (const char* variable : {"VIRTUAL_ENV", "CONDA_PREFIX"}) {
-    const std::string root = environment(variable);
-    if (!root.empty()) prefixes.push_back(root + "/lib");
-  }
-  const std::string home = environment("HOME");
-  if (!home.empty()) prefixes.push_back(home + "/.local/lib");
-  prefixes.insert(prefixes.end(), {"/usr/local/lib", "/usr/lib", "/opt/conda/lib", "/opt/venv/lib"});
-  for (const std::string& prefix : prefixes) {
-    for (const char* packages : {"site-packages", "dist-packages"}) {
-      patterns.push_back(prefix + "/python3*/" + packages + "/nvidia/*/lib");
-    }
-  }
+  add("/usr/local/cuda/lib64");
+  add("/usr/local/cuda-*/lib64");
+  for (const std::string& folder : python_folders()) add(folder + "/python3*/*-packages/nvidia/*/lib");
   return patterns;
 }
 
@@ -101,7 +115,7 @@ Library open() {
   }
   std::string looked;
   if (environment("WIDESEEK_CUBLASLT").empty()) {
-    looked = "; it was also sought in";
+    looked = "; nor is it in";
     for (const std::string& pattern : folder_patterns()) looked += " " + pattern;
   }
   throw Error(ErrorCode::kUnsupported, "cuBLASLt",
