@@ -237,7 +237,7 @@ Call forest(DType dtype, const AttentionShape& shape) {
 }
 
 TEST(cuda_plain_attention_equals_the_cpu) {
-  const AttentionShape shapes[] = {{4, 2, 6}, {3, 3, 20}, {6, 1, 64}, {2, 1, 160}};
+  const AttentionShape shapes[] = {{4, 2, 6}, {3, 3, 20}, {2, 1, 160}};
   for (const AttentionShape& shape : shapes) {
     const Call call = forest(DType::kFloat32, shape);
     const Result expected = run_cpu(call);
@@ -260,7 +260,7 @@ TEST(cuda_attention_reference_equals_the_cpu) {
 }
 
 TEST(cuda_bf16_attention_rounds_as_it_must) {
-  const AttentionShape shapes[] = {{2, 1, 36}, {3, 1, 64}, {4, 2, 128}, {5, 1, 128}};
+  const AttentionShape shapes[] = {{2, 1, 36}, {6, 2, 64}, {5, 1, 128}};
   for (const AttentionShape& shape : shapes) {
     const Call call = forest(DType::kBFloat16, shape);
     const Result exact = run_cpu(call), rounded = run_reference(call, DType::kBFloat16);
@@ -293,7 +293,7 @@ Call batch_of(DType dtype, const AttentionShape& shape, const std::vector<int64_
 
 TEST(cuda_attention_rows_depend_on_their_sequence_alone) {
   const std::pair<DType, AttentionShape> cases[] = {
-      {DType::kFloat32, {4, 2, 20}}, {DType::kBFloat16, {3, 1, 64}}, {DType::kBFloat16, {4, 2, 128}}};
+      {DType::kFloat32, {4, 2, 20}}, {DType::kBFloat16, {3, 1, 64}}, {DType::kBFloat16, {2, 1, 128}}};
   for (const auto& [dtype, shape] : cases) {
     const Result whole = run_cuda(batch_of(dtype, shape, {0}, false), ThreadOrder::kFirstToLast, false);
     const std::vector<int64_t> cuts[] = {{0, 64}, {0, 1, 77, 149}, {0, 53, 96}};

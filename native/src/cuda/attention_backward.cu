@@ -64,29 +64,31 @@ struct KeyLayout {
   __device__ SharedAddress statistics(int stage) const { return queries(stage) + 2 * kRowTileBytes; }
 };
 
-// Packed rows [begin, begin + 64) of a range, and where in its group the first of them is.
+// Packed rows [begin, begin + 64) of a range.
 struct Step {
   int range, begin;  // range: index in the lists
-  QueryRange queries;
 
-  __device__ __forceinline__ Step(const KeyTiles& lists, int range_)
-      : range(range_), begin(0), queries(lists.ranges[range_]) {}
   // False after the last step of the tile.
   __device__ __forceinline__ bool advance(const KeyTiles& lists, int last_range, int group) {
     begin += kStepRows;
-    if (begin < queries.num_rows * group) return true;
-    if (range == last_range) return false;
-    *this = Step(lists, range + 1);
-    return true;
+    if (begin < lists.ranges[range].num_rows * group) return true;
+    begin = 0;
+    return ++range <= last_range;
   }
-  __device__ __forceinline__ int first_position(int group) const { return begin / group; }
 };
 
+// Where a step's first row is: a position, and the place in the group there.
+struct StepStart {
+  int position, in_group;
+};
+
+// Starts the copies of a step and says where it is.
 template <int D>
-__device__ __forceinline__ void copy_step(const Call& call, const KeyLayout<D>& layout, const Step& step, int kv_head,
-                                          int stage) {
-  const int skipped = step.first_position(call.heads.group), in_group = step.begin - skipped * call.heads.group;
-  const PackedRows rows(call.heads, step.queries.row + skipped, step.queries.num_rows - skipped, kv_head);
+__device__ __forceinline__ StepStart copy_step(const Call& call, const KeyLayout<D>& layout, const QueryRange* ranges,
+                                               const Step& step, int kv_head, int stage) {
+  const QueryRange range = ranges[step.range];
+  const int skipped = step.begin / call.heads.group, in_group = step.begin - skipped * call.heads.group;
+  const PackedRows rows(call.heads, range.row + skipped, range.num_rows - skipped, kv_head);
   copy_rows<D, kStepRows>(layout.queries(stage), call.qkv, [&](int row) {
     return in_group + row < rows.num_rows ? call.qkv + rows.element_of(in_group + row, call.heads.qkv_size(), D)
                                           : nullptr;
@@ -102,13 +104,14 @@ __device__ __forceinline__ void copy_step(const Call& call, const KeyLayout<D>& 
                                      call.statistics + (valid ? rows.head_of(in_group + row) : 0), valid);
   }
   commit_copies();
+  return {range.position + skipped, in_group};
 }
 
 // Scores [16 keys, 64 queries] become weights, those of queries before the key 0. Rows past the range have queries and
 // dout of zeros, so what weight they get does not matter.
 __device__ __forceinline__ void weigh(float (&scores)[1][kRowColumns][4], SharedAddress statistics, const Call& call,
-                                      const Step& step, int first_key, int last_key) {
-  const int lane = lane_id(), group = call.heads.group;
+                                      const StepStart& start, int first_key, int last_key) {
+  const int lane = lane_id();
   const float scale_log2 = call.scale * kLog2E;
   WS_UNROLL
   for (int n = 0; n < kRowColumns; ++n) {
@@ -118,15 +121,13 @@ __device__ __forceinline__ void weigh(float (&scores)[1][kRowColumns][4], Shared
     for (int e = 0; e < 4; ++e)
       scores[0][n][e] = fast_exp2(__fmaf_rn(scores[0][n][e], scale_log2, -(e % 2 == 0 ? pair.x : pair.z)));
   }
-  const int skipped = step.first_position(group), in_group = step.begin - skipped * group;
-  if (step.queries.position + skipped >= last_key) return;
-  const PackedRows rows(call.heads, 0, 0, 0);
+  if (start.position >= last_key) return;
   WS_UNROLL
   for (int n = 0; n < kRowColumns; ++n) {
     WS_UNROLL
     for (int e = 0; e < 4; ++e) {
-      const int key = first_key + lane / 4 + e / 2 * 8, row = in_group + n * 8 + lane % 4 * 2 + e % 2;
-      if (key > step.queries.position + skipped + rows.position_of(row)) scores[0][n][e] = 0;
+      const int key = first_key + lane / 4 + e / 2 * 8, row = start.in_group + n * 8 + lane % 4 * 2 + e % 2;
+      if (key > start.position + packed_position(row, call.heads.per_group)) scores[0][n][e] = 0;
     }
   }
 }
@@ -153,8 +154,8 @@ __global__ void __launch_bounds__(kAttentionThreads, 2) key_gradient_kernel(Call
   const int last_range = tile.first_range + tile.num_ranges - 1, last_key = tile.position + tile.num_keys - 1;
   copy_keys_and_values<D, kKeyTileKeys>(layout.keys, layout.values(), call.keys, call.values, call.heads, tile.blocks,
                                         kv_head, 0, tile.num_keys);
-  Step step(lists, tile.first_range);
-  copy_step(call, layout, step, kv_head, 0);
+  Step step{tile.first_range, 0};
+  StepStart start = copy_step(call, layout, lists.ranges, step, kv_head, 0);
 
   const int first_row = warp_id() * 16;
   const SharedAddress keys = layout.keys + static_cast<uint32_t>(first_row * kRowBytes<D>),
@@ -166,17 +167,17 @@ __global__ void __launch_bounds__(kAttentionThreads, 2) key_gradient_kernel(Call
   for (int stage = 0; goes_on; stage ^= 1) {
     wait_copies<0>();
     __syncthreads();  // all copies have arrived, and nobody reads the other stage any more
-    Step next = step;
-    goes_on = next.advance(lists, last_range, call.heads.group);
-    if (goes_on) copy_step(call, layout, next, kv_head, stage ^ 1);
+    goes_on = step.advance(lists, last_range, call.heads.group);
+    StepStart next = start;
+    if (goes_on) next = copy_step(call, layout, lists.ranges, step, kv_head, stage ^ 1);
     float weights[1][kRowColumns][4], gradients[1][kRowColumns][4];
     product<D>(weights, keys, layout.queries(stage));
-    weigh(weights, layout.statistics(stage), call, step, tile.position + first_row, last_key);
+    weigh(weights, layout.statistics(stage), call, start, tile.position + first_row, last_key);
     add_product<D>(dv, weights, layout.dout(stage));
     product<D>(gradients, values, layout.dout(stage));
     differentiate(gradients, weights, layout.statistics(stage));
     add_product<D>(dk, gradients, layout.queries(stage));
-    step = next;
+    start = next;
   }
   scale_by(dk, call.scale);
   const int32_t* rows = lists.key_rows + static_cast<int64_t>(blockIdx.x / num_kv_heads) * kKeyTileKeys + first_row;
@@ -265,7 +266,7 @@ __global__ void __launch_bounds__(kAttentionThreads, 2)
     const int stage = first / kKeys % 2;
     float scores[kRowTiles][kKeyColumns][4], gradients[kRowTiles][kKeyColumns][4];
     product<D>(scores, layout.queries + own_rows, layout.keys(stage));
-    if (first + kKeys - 1 > tile.position) mask_later_keys(scores, rows, first_row, tile.position - first);
+    if (first + kKeys - 1 > tile.position) mask_later_keys(scores, call.heads, first_row, tile.position - first);
     product<D>(gradients, layout.dout() + own_rows, layout.values(stage));
     differentiate(scores, gradients, statistics, call.scale * kLog2E);
     add_product<D>(dq, scores, layout.keys(stage));

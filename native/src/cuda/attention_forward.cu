@@ -91,11 +91,18 @@ __device__ __forceinline__ void weigh(float (&scores)[kRowTiles][kKeyColumns][4]
   }
 }
 
-// Divides by the totals, and writes out and lse of the warp's rows, which begin at first_row of the tile.
+// The packed rows of this block. Read again when they are needed again: registers are scarce in between.
+__device__ __forceinline__ PackedRows block_rows(const Call& call) {
+  const auto num_kv_heads = static_cast<unsigned>(call.heads.num_kv_heads);
+  const QueryTile& tile = call.tiles[blockIdx.x / num_kv_heads];
+  return {call.heads, tile.row, tile.num_rows, static_cast<int32_t>(blockIdx.x % num_kv_heads)};
+}
+
+// Divides by the totals, and writes out and lse of the warp's rows by way of the tile of queries.
 template <int D>
-__device__ __forceinline__ void finish(const Call& call, const PackedRows& rows, int first_row, State<D>& state,
-                                       SharedAddress tile) {
-  const int lane = lane_id();
+__device__ __forceinline__ void finish(const Call& call, State<D>& state, SharedAddress tile) {
+  const PackedRows rows = block_rows(call);
+  const int lane = lane_id(), first_row = warp_id() * kRowTiles * 16;
   WS_UNROLL
   for (int i = 0; i < kRowTiles; ++i) {
     WS_UNROLL
@@ -123,14 +130,17 @@ __device__ __forceinline__ void finish(const Call& call, const PackedRows& rows,
 template <int D>
 __global__ void __launch_bounds__(kAttentionThreads, 2) forward_kernel(Call call) {
   const Layout<D> layout{dynamic_shared_address()};
-  const QueryTile tile = call.tiles[blockIdx.x / static_cast<unsigned>(call.heads.num_kv_heads)];
-  const int kv_head = static_cast<int>(blockIdx.x % static_cast<unsigned>(call.heads.num_kv_heads));
+  const auto num_kv_heads = static_cast<unsigned>(call.heads.num_kv_heads);
+  const int kv_head = static_cast<int>(blockIdx.x % num_kv_heads);
+  const QueryTile& tile = call.tiles[blockIdx.x / num_kv_heads];
   const int32_t* table = call.tables + tile.table;
-  const PackedRows rows(call.heads, tile.row, tile.num_rows, kv_head);
-  const int end = tile.position + tile.num_rows;  // no row of the tile attends to later keys
-  copy_rows<D, kTileRows>(layout.queries, call.qkv, [&](int row) {
-    return row < rows.num_rows ? call.qkv + rows.element_of(row, call.heads.qkv_size(), D) : nullptr;
-  });
+  const int position = tile.position, end = position + tile.num_rows;  // no row of the tile attends to later keys
+  {
+    const PackedRows rows = block_rows(call);
+    copy_rows<D, kTileRows>(layout.queries, call.qkv, [&](int row) {
+      return row < rows.num_rows ? call.qkv + rows.element_of(row, call.heads.qkv_size(), D) : nullptr;
+    });
+  }
   copy_keys(call, layout, table, kv_head, 0, end);
 
   const int first_row = warp_id() * kRowTiles * 16;
@@ -154,11 +164,11 @@ __global__ void __launch_bounds__(kAttentionThreads, 2) forward_kernel(Call call
     const int stage = first / kKeys % 2;
     float scores[kRowTiles][kKeyColumns][4];
     product<D>(scores, queries, layout.keys(stage));
-    if (first + kKeys - 1 > tile.position) mask_later_keys(scores, rows, first_row, tile.position - first);
+    if (first + kKeys - 1 > position) mask_later_keys(scores, call.heads, first_row, position - first);
     weigh<D>(scores, state, scale_log2);
     add_product<D>(state.sum, scores, layout.values(stage));
   }
-  finish<D>(call, rows, first_row, state, queries);
+  finish<D>(call, state, queries);
 }
 
 }  // namespace

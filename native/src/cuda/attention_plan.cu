@@ -194,13 +194,16 @@ CudaAttentionPlan::CudaAttentionPlan(Backend& backend, const AttentionShape& sha
       slices_(slices),
       num_slices_(num_slices) {
   std::vector<QueryTile> tiles;
-  std::vector<int32_t> tables, row_slots;
+  std::vector<int32_t> tables;
+  int64_t num_rows = 0;
+  for (int64_t s = 0; s < num_slices; ++s)
+    if (slices[s].num_rows > 0) num_rows = std::max(num_rows, slices[s].first_row + slices[s].num_rows);
+  std::vector<int32_t> row_slots(static_cast<size_t>(num_rows), -1);
   for (int64_t s = 0; s < num_slices; ++s) {
     const SequenceSlice& slice = slices[s];
     if (slice.num_rows == 0) continue;
     const auto table = static_cast<int32_t>(tables.size());
     tables.insert(tables.end(), slice.block_table, slice.block_table + ceil_div(length_of(slice), kBlockTokens));
-    row_slots.resize(std::max(row_slots.size(), static_cast<size_t>(slice.first_row + slice.num_rows)), -1);
     for (int64_t i = 0; i < slice.num_rows; ++i) {
       const int64_t position = slice.first_position + i;
       row_slots[static_cast<size_t>(slice.first_row + i)] =

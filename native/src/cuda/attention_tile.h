@@ -155,6 +155,11 @@ __device__ __forceinline__ void store_rows(const float (&acc)[kRowTiles][D / 8][
   __syncwarp();  // the rows may be written again
 }
 
+// r / group, for r < 2 * kTileRows.
+__device__ __forceinline__ int packed_position(int r, uint32_t per_group) {
+  return static_cast<int>(static_cast<uint32_t>(r) * per_group >> 16);
+}
+
 // The packed query rows of one kv head from row `first` of the batch on: row r is head r % group at row r / group.
 struct PackedRows {
   int64_t first;
@@ -169,10 +174,7 @@ struct PackedRows {
         kv_head(kv_head_),
         num_heads(heads.num_heads),
         per_group(heads.per_group) {}
-  // For r < 2 * kTileRows.
-  __device__ __forceinline__ int position_of(int r) const {
-    return static_cast<int>(static_cast<uint32_t>(r) * per_group >> 16);
-  }
+  __device__ __forceinline__ int position_of(int r) const { return packed_position(r, per_group); }
   // Which of the batch's T * H heads row r is.
   __device__ __forceinline__ int64_t head_of(int r) const {
     const int position = position_of(r);
@@ -188,14 +190,14 @@ struct PackedRows {
 // Scores of keys past the row's position become -inf. `limit` is the position of packed row 0 of the tile less that of
 // the first key; the warp's rows begin at first_row.
 template <int kRowTiles, int kColumnTiles>
-__device__ __forceinline__ void mask_later_keys(float (&scores)[kRowTiles][kColumnTiles][4], const PackedRows& rows,
+__device__ __forceinline__ void mask_later_keys(float (&scores)[kRowTiles][kColumnTiles][4], const Heads& heads,
                                                 int first_row, int limit) {
   const int lane = lane_id();
   WS_UNROLL
   for (int i = 0; i < kRowTiles; ++i) {
     WS_UNROLL
     for (int half = 0; half < 2; ++half) {
-      const int last = limit + rows.position_of(first_row + i * 16 + half * 8 + lane / 4);
+      const int last = limit + packed_position(first_row + i * 16 + half * 8 + lane / 4, heads.per_group);
       WS_UNROLL
       for (int n = 0; n < kColumnTiles; ++n) {
         WS_UNROLL
