@@ -1,4 +1,5 @@
-// The schedule of one block: every thread runs until it waits; when all wait, the barriers that are complete open.
+// The schedule of one block: every warp runs until its threads wait for other warps; when all wait, the barriers that
+// are complete open.
 #include "cuda/emulation/emulation.h"
 
 #include <algorithm>
@@ -51,39 +52,52 @@ void wait(Wait what) {
 
 Thread& thread(int i) { return *block.threads[static_cast<size_t>(i)]; }
 
-// Opens the barriers at which all of their live threads wait; false if there is none.
-bool open_barriers() {
-  bool opened = false;
-  const auto open_if_complete = [&](auto&& belongs, Wait what, int needed) {
-    int live = 0, waiting = 0;
-    for (int i = 0; i < block.num_threads; ++i) {
-      Thread& t = thread(i);
-      if (t.fiber.done() || !belongs(t)) continue;
-      ++live;
-      waiting += t.wait == what;
-    }
-    if (waiting == 0 || waiting != (needed > 0 ? needed : live)) return;
-    for (int i = 0; i < block.num_threads; ++i) {
-      Thread& t = thread(i);
-      if (!t.fiber.done() && t.wait == what && belongs(t)) t.wait = Wait::kNone;
-    }
-    opened = true;
-  };
-  for (int first = 0; first < block.num_threads; first += kWarp) {
-    open_if_complete([first](const Thread& t) { return t.number / kWarp == first / kWarp; }, Wait::kWarp, 0);
+// Opens the barrier `what` if all threads for which belongs(thread) holds, or `needed` of them, wait for it.
+template <typename F>
+bool open_if_complete(Wait what, int needed, F&& belongs) {
+  int live = 0, waiting = 0;
+  for (int i = 0; i < block.num_threads; ++i) {
+    const Thread& t = thread(i);
+    if (t.fiber.done() || !belongs(t)) continue;
+    ++live;
+    waiting += t.wait == what;
   }
-  open_if_complete([](const Thread&) { return true; }, Wait::kBlock, 0);
+  if (waiting == 0 || waiting != (needed > 0 ? needed : live)) return false;
+  for (int i = 0; i < block.num_threads; ++i) {
+    Thread& t = thread(i);
+    if (!t.fiber.done() && t.wait == what && belongs(t)) t.wait = Wait::kNone;
+  }
+  return true;
+}
+
+bool open_block_barriers() {
+  bool opened = open_if_complete(Wait::kBlock, 0, [](const Thread&) { return true; });
   for (int id = 0; id < 16; ++id) {
+    const auto waits_here = [id](const Thread& t) { return t.wait == Wait::kNamed && t.barrier_id == id; };
     int needed = 0;
-    for (int i = 0; i < block.num_threads; ++i) {
-      const Thread& t = thread(i);
-      if (t.wait == Wait::kNamed && t.barrier_id == id) needed = t.barrier_count;
-    }
-    if (needed == 0) continue;
-    open_if_complete([id](const Thread& t) { return t.wait == Wait::kNamed && t.barrier_id == id; }, Wait::kNamed,
-                     needed);
+    for (int i = 0; i < block.num_threads; ++i) needed = waits_here(thread(i)) ? thread(i).barrier_count : needed;
+    opened |= needed > 0 && open_if_complete(Wait::kNamed, needed, waits_here);
   }
   return opened;
+}
+
+// Runs the threads of one warp until all of them have ended or wait for other warps: as far ahead of these as a warp can
+// ever be, so that a missing barrier of the block shows.
+void run_warp(int warp) {
+  const int first = warp * kWarp, count = std::min(kWarp, block.num_threads - first);
+  bool progress = true;
+  while (progress) {
+    progress = false;
+    for (int i = 0; i < count; ++i) {
+      Thread& t = thread(first + (thread_order == ThreadOrder::kFirstToLast ? i : count - 1 - i));
+      if (t.fiber.done() || t.wait != Wait::kNone) continue;
+      current = &t;
+      threadIdx = t.index;
+      t.fiber.resume();
+      progress = true;
+    }
+    progress |= open_if_complete(Wait::kWarp, 0, [warp](const Thread& t) { return t.number / kWarp == warp; });
+  }
 }
 
 void run_block(const std::function<void()>& body) {
@@ -94,25 +108,12 @@ void run_block(const std::function<void()>& body) {
     thread(i).fiber.start(body);
   }
   std::fill(block.shared.begin(), block.shared.end(), std::byte{0xff});
-  for (;;) {
-    bool alive = false;
-    for (int i = 0; i < block.num_threads; ++i) {
-      Thread& t = thread(thread_order == ThreadOrder::kFirstToLast ? i : block.num_threads - 1 - i);
-      if (t.fiber.done()) continue;
-      alive = true;
-      if (t.wait != Wait::kNone) continue;
-      current = &t;
-      threadIdx = t.index;
-      t.fiber.resume();
-    }
-    if (!alive) return;
-    bool runnable = open_barriers();
-    for (int i = 0; i < block.num_threads && !runnable; ++i) {
-      runnable = !thread(i).fiber.done() && thread(i).wait == Wait::kNone;
-    }
-    WS_CHECK(runnable || std::all_of(block.threads.begin(), block.threads.begin() + block.num_threads,
-                                     [](const auto& t) { return t->fiber.done(); }),
-             kInternal, "emulation", "threads of one block wait for different barriers");
+  const int num_warps = (block.num_threads + kWarp - 1) / kWarp;
+  do {
+    for (int i = 0; i < num_warps; ++i) run_warp(thread_order == ThreadOrder::kFirstToLast ? i : num_warps - 1 - i);
+  } while (open_block_barriers());
+  for (int i = 0; i < block.num_threads; ++i) {
+    WS_CHECK(thread(i).fiber.done(), kInternal, "emulation", "threads of one block wait for different barriers");
   }
 }
 

@@ -1,7 +1,8 @@
 // CUDA on the host, for tests: enough of the language to compile this folder's kernels with a C++ compiler and run
 // them block by block, each thread a fiber. It finds wrong indices, missing barriers and wrong sums without a GPU; it
-// says nothing about speed. Threads of a block run one after the other between barriers, first to last or, on demand,
-// last to first: results that differ between the two orders show a race.
+// says nothing about speed. Each warp of a block runs alone up to the next barrier of the block, and its threads one
+// after the other up to the next of the warp: first to last or, on demand, last to first. Results that differ between
+// the two orders show a race.
 #pragma once
 
 #include <cmath>
