@@ -1,8 +1,9 @@
 // THE seam: what a device must be able to do for one Qwen decoder. The unit is the fused operation as the model needs
 // it. The model's forward and backward pass, the trainer and the optimizer are written once, against this page.
 //
-// Pointers are device memory unless "host" is said; everything is fp32 and row-major, [rows, cols], unless said
-// otherwise. Outputs are overwritten unless "accumulated" is said, and alias no input unless said. Work runs on one
+// Pointers are device memory unless "host" is said; arrays are row-major, [rows, cols]. float* is fp32; a TypedPointer
+// is an activation, of activation_dtype(), or a gradient of weights, of the dtype that the trainer chose. Arithmetic is
+// fp32 at least. Outputs are overwritten unless "accumulated" is said, and alias no input unless said. Work runs on one
 // in-order stream; only download, synchronize and functions that return numbers wait. Every operation gives the same
 // bits for any number of threads, and a row of a forward operation depends on that row (and, in attention, on its own
 // sequence) alone.
@@ -14,6 +15,7 @@
 #include <utility>
 
 #include "base/dtype.h"
+#include "base/typed_pointer.h"
 #include "train/batch.h"
 
 namespace wideseek {
@@ -47,8 +49,14 @@ struct AttentionShape {
 
 // Keys and values of one layer in blocks of 16 tokens; the order inside a block is the device's own.
 struct KvBlocks {
-  float* keys;    // [num_blocks, 16*K*D]
-  float* values;  // [num_blocks, 16*K*D]
+  TypedPointer keys;    // [num_blocks, 16*K*D]
+  TypedPointer values;  // [num_blocks, 16*K*D]
+};
+
+// What a device prepares once for all layers of a pass over the same slices.
+class AttentionPlan {
+ public:
+  virtual ~AttentionPlan() = default;
 };
 
 // One trained next-token prediction of a chunk of logit rows. Targets are sorted by row.
@@ -72,6 +80,25 @@ struct AdamWStep {
   int64_t step;                                               // 1 = first
 };
 
+// What the optimizer keeps for one matrix or vector, in its row-major order.
+struct AdamWState {
+  float* master;  // fp32 weights, or null
+  TypedPointer gradients;
+  float* first_moment;
+  float* second_moment;
+  AdamWState operator+(int64_t elements) const {
+    return {master == nullptr ? nullptr : master + elements, gradients + elements, first_moment + elements,
+            second_moment + elements};
+  }
+};
+
+// How much of a batch one call takes: enough to fill the device, little enough that scratch stays small and, on a CPU,
+// in its cache. No result depends on it.
+struct ChunkSizes {
+  int64_t layer_rows;       // rows of a row-wise operation
+  int64_t logits_elements;  // rows * vocab_size of the logits that exist at one time
+};
+
 struct MemoryInfo {
   int64_t allocated_bytes;  // now, by this backend
   int64_t peak_bytes;
@@ -81,9 +108,13 @@ class Backend {
  public:
   virtual ~Backend() = default;
   virtual std::string name() const = 0;
+  virtual DType activation_dtype() const = 0;
+  virtual ChunkSizes chunk_sizes() const = 0;
 
   // ---- memory. Throws kOutOfMemory with the size asked for. 64-byte aligned, uninitialised.
   virtual void* allocate(int64_t bytes) = 0;
+  // For arrays that the optimizer alone reads and writes: may lie where access is slow and room is cheap.
+  virtual void* allocate_optimizer_state(int64_t bytes) { return allocate(bytes); }
   virtual void free(void* pointer) = 0;  // null is allowed
   virtual void upload(void* device, const void* host, int64_t bytes) = 0;
   virtual void download(void* host, const void* device, int64_t bytes) = 0;
@@ -102,86 +133,97 @@ class Backend {
 
   // ---- token embedding
   // out [T,C] = table[token_ids]; token_ids [T] in range.
-  virtual void embedding_forward(float* out, const Weight& table, const int32_t* token_ids, int64_t T) = 0;
+  virtual void embedding_forward(TypedPointer out, const Weight& table, const int32_t* token_ids, int64_t T) = 0;
   // dtable [V,C] accumulated, row token_ids[t] += dout [T,C] row t.
-  virtual void embedding_backward(float* dtable, const float* dout, const int32_t* token_ids, int64_t T, int64_t C) = 0;
+  virtual void embedding_backward(TypedPointer dtable, ConstTypedPointer dout, const int32_t* token_ids, int64_t T,
+                                  int64_t C) = 0;
 
   // ---- RMSNorm (HF Qwen3RMSNorm): out [T,C] = x * rstd * weight, rstd = 1/sqrt(mean(x^2) + eps). out may be x.
-  virtual void rms_norm_forward(float* out, const float* x, const float* weight, int64_t T, int64_t C, float eps) = 0;
+  virtual void rms_norm_forward(TypedPointer out, ConstTypedPointer x, const float* weight, int64_t T, int64_t C,
+                                float eps) = 0;
   // dx [T,C] accumulated, dweight [C] accumulated. rstd is computed again from x.
-  virtual void rms_norm_backward(float* dx, float* dweight, const float* dout, const float* x, const float* weight,
-                                 int64_t T, int64_t C, float eps) = 0;
+  virtual void rms_norm_backward(TypedPointer dx, TypedPointer dweight, ConstTypedPointer dout, ConstTypedPointer x,
+                                 const float* weight, int64_t T, int64_t C, float eps) = 0;
 
   // ---- linear layers, N = weight.rows, K = weight.cols
   // out [T,N] = x [T,K] weight^T (+ bias [N]) (+ residual [T,N]); bias and residual may be null, out may be residual.
-  virtual void linear_forward(float* out, const float* x, const Weight& weight, const float* bias,
-                              const float* residual, int64_t T) = 0;
+  virtual void linear_forward(TypedPointer out, ConstTypedPointer x, const Weight& weight, const float* bias,
+                              ConstTypedPointer residual, int64_t T) = 0;
   // dx [T,K] = dout [T,N] weight.
-  virtual void linear_backward_input(float* dx, const float* dout, const Weight& weight, int64_t T) = 0;
+  virtual void linear_backward_input(TypedPointer dx, ConstTypedPointer dout, const Weight& weight, int64_t T) = 0;
   // dweight [N,K] accumulated += dout^T x.
-  virtual void linear_backward_weight(float* dweight, const float* dout, const float* x, int64_t T, int64_t N,
-                                      int64_t K) = 0;
+  virtual void linear_backward_weight(TypedPointer dweight, ConstTypedPointer dout, ConstTypedPointer x, int64_t T,
+                                      int64_t N, int64_t K) = 0;
   // dbias [N] accumulated += column sums of dout [T,N].
-  virtual void bias_backward(float* dbias, const float* dout, int64_t T, int64_t N) = 0;
+  virtual void bias_backward(TypedPointer dbias, ConstTypedPointer dout, int64_t T, int64_t N) = 0;
 
   // ---- attention. qkv rows are [q: H*D | k: K*D | v: K*D].
   // Per-head RMSNorm of q and k (weights [D], null = none), then the half-split rotation by cos/sin [positions, D/2] at
   // positions [T]; v is copied. out [T,qkv_size] may be qkv.
-  virtual void qk_norm_rope_forward(float* out, const float* qkv, const float* q_norm, const float* k_norm,
+  virtual void qk_norm_rope_forward(TypedPointer out, ConstTypedPointer qkv, const float* q_norm, const float* k_norm,
                                     const float* cos, const float* sin, const int32_t* positions,
                                     const AttentionShape& shape, int64_t T, float eps) = 0;
   // dqkv [T,qkv_size] in place: in, gradient of the rotated rows; out, of `qkv`, the rows before norm and rotation.
   // dq_norm, dk_norm [D] accumulated.
-  virtual void qk_norm_rope_backward(float* dqkv, float* dq_norm, float* dk_norm, const float* qkv, const float* q_norm,
-                                     const float* k_norm, const float* cos, const float* sin, const int32_t* positions,
-                                     const AttentionShape& shape, int64_t T, float eps) = 0;
+  virtual void qk_norm_rope_backward(TypedPointer dqkv, TypedPointer dq_norm, TypedPointer dk_norm,
+                                     ConstTypedPointer qkv, const float* q_norm, const float* k_norm, const float* cos,
+                                     const float* sin, const int32_t* positions, const AttentionShape& shape, int64_t T,
+                                     float eps) = 0;
+  // The slices and their tables must outlive the plan.
+  virtual std::unique_ptr<AttentionPlan> plan_attention(const AttentionShape& shape, const SequenceSlice* slices,
+                                                        int64_t num_slices) = 0;
   // Copies the k and v parts of rotated rows to their blocks.
-  virtual void kv_store(const KvBlocks& cache, const float* qkv, const AttentionShape& shape,
-                        const SequenceSlice* slices, int64_t num_slices) = 0;
+  virtual void kv_store(const KvBlocks& cache, ConstTypedPointer qkv, const AttentionPlan& plan) = 0;
   // Causal, grouped-query, scale D^-1/2. out [T,H*D]; lse [T,H] = ln sum exp of the scaled scores, may be null.
-  virtual void attention_forward(float* out, float* lse, const float* qkv, const KvBlocks& cache,
-                                 const AttentionShape& shape, const SequenceSlice* slices, int64_t num_slices) = 0;
+  virtual void attention_forward(TypedPointer out, float* lse, ConstTypedPointer qkv, const KvBlocks& cache,
+                                 const AttentionPlan& plan) = 0;
   // dqkv [T,qkv_size]. Slices may share blocks: the gradients of a shared block's keys and values are the sum over all
   // slices that attend to it, and appear in the rows that stored it. Every block that a table names was stored by rows
   // of this batch. dcache is scratch with as many blocks as cache.
-  virtual void attention_backward(float* dqkv, const float* dout, const float* out, const float* lse, const float* qkv,
-                                  const KvBlocks& cache, const KvBlocks& dcache, const AttentionShape& shape,
-                                  const SequenceSlice* slices, int64_t num_slices) = 0;
+  virtual void attention_backward(TypedPointer dqkv, ConstTypedPointer dout, ConstTypedPointer out, const float* lse,
+                                  ConstTypedPointer qkv, const KvBlocks& cache, const KvBlocks& dcache,
+                                  const AttentionPlan& plan) = 0;
 
   // ---- SwiGLU. gate_up rows are [gate: F | up: F].
   // out [T,F] = silu(gate) * up.
-  virtual void swiglu_forward(float* out, const float* gate_up, int64_t T, int64_t F) = 0;
+  virtual void swiglu_forward(TypedPointer out, ConstTypedPointer gate_up, int64_t T, int64_t F) = 0;
   // gate_up [T,2F] in place: becomes its own gradient, from dout [T,F].
-  virtual void swiglu_backward(float* gate_up, const float* dout, int64_t T, int64_t F) = 0;
+  virtual void swiglu_backward(TypedPointer gate_up, ConstTypedPointer dout, int64_t T, int64_t F) = 0;
 
   // ---- rows
   // out [R,C] = x[rows].
-  virtual void gather_rows(float* out, const float* x, const int32_t* rows, int64_t R, int64_t C) = 0;
+  virtual void gather_rows(TypedPointer out, ConstTypedPointer x, const int32_t* rows, int64_t R, int64_t C) = 0;
   // x[rows] = values [R,C]; rows are distinct.
-  virtual void scatter_rows(float* x, const float* values, const int32_t* rows, int64_t R, int64_t C) = 0;
+  virtual void scatter_rows(TypedPointer x, ConstTypedPointer values, const int32_t* rows, int64_t R, int64_t C) = 0;
 
   // ---- next-token distribution, z = logits / temperature, in the reduction order of row_logprob().
   // row_max [R], row_log_sum [R] (ln sum exp(z - max)) and row_entropy [R] (nats) of logits [R,V]; logprobs per target.
   virtual void logprob_forward(float* logprobs, float* row_max, float* row_log_sum, float* row_entropy,
                                const float* logits, const Targets& targets, int64_t R, int64_t V,
                                float temperature) = 0;
-  // logits [R,V] in place: become their own gradient, from dlogprobs per target.
-  virtual void logprob_backward(float* logits, const float* dlogprobs, const float* row_max, const float* row_log_sum,
-                                const Targets& targets, int64_t R, int64_t V, float temperature) = 0;
+  // dlogits [R,V] from dlogprobs per target; dlogits may be logits if it is fp32.
+  virtual void logprob_backward(TypedPointer dlogits, const float* logits, const float* dlogprobs, const float* row_max,
+                                const float* row_log_sum, const Targets& targets, int64_t R, int64_t V,
+                                float temperature) = 0;
   // dlogprobs = d(sum_t weight_t * loss_t)/d logprob_t per target. Adds to host `stats`.
   virtual void token_loss(float* dlogprobs, LossStats& stats, const float* logprobs, const float* row_entropy,
                           const Targets& targets, const LossInputs& inputs, const LossSettings& settings) = 0;
 
   // ---- optimizer
   // Sum of squares in double, in a fixed order. Not finite if a value is not.
-  virtual double sum_squares(const float* values, int64_t count) = 0;
-  // torch.optim.AdamW on `count` elements; weights and moments updated in place, gradients set to zero.
-  virtual void adamw_step(float* weights, float* gradients, float* first_moment, float* second_moment, int64_t count,
-                          const AdamWStep& step) = 0;
+  virtual double sum_squares(ConstTypedPointer values, int64_t count) = 0;
+  // torch.optim.AdamW on all of a matrix or vector: weights and moments updated in place, gradients set to zero.
+  // `state.master` null: the weights are their own fp32 master; else they become the master, rounded to their dtype.
+  virtual void adamw_matrix(Weight& weight, const AdamWState& state, const AdamWStep& step) = 0;
+  virtual void adamw_vector(float* weights, DType dtype, int64_t count, const AdamWState& state,
+                            const AdamWStep& step) = 0;
 };
 
-// device "cpu". "cuda" is kUnsupported in a build without it; anything else kInvalidArgument. num_threads >= 1.
-std::unique_ptr<Backend> create_backend(const std::string& device, int num_threads);
+// device "cpu", whose activations are fp32, or "cuda", whose activations have the dtype of weights and whose optimizer
+// state may lie in pinned host memory. kUnsupported, as a sentence that tells what is missing, where CUDA cannot run;
+// kInvalidArgument for other devices. num_threads >= 1.
+std::unique_ptr<Backend> create_backend(const std::string& device, int num_threads,
+                                        DType weight_dtype = DType::kFloat32, bool pinned_optimizer_state = false);
 
 // ln softmax(logits / temperature)[token] of one row of [vocab_size] host logits, in the exact reduction order that the
 // training forward uses. temperature must be > 0. Also used by the sampler, which is what makes it on-policy to the
@@ -200,6 +242,13 @@ class DeviceArray {
       : backend_(&backend),
         data_(static_cast<T*>(backend.allocate(count * static_cast<int64_t>(sizeof(T))))),
         count_(count) {}
+  static DeviceArray optimizer_state(Backend& backend, int64_t count) {
+    DeviceArray array;
+    array.data_ = static_cast<T*>(backend.allocate_optimizer_state(count * static_cast<int64_t>(sizeof(T))));
+    array.backend_ = &backend;
+    array.count_ = count;
+    return array;
+  }
   DeviceArray(DeviceArray&& other) noexcept { swap(other); }
   DeviceArray& operator=(DeviceArray&& other) noexcept {
     DeviceArray moved(std::move(other));

@@ -97,9 +97,12 @@ TEST(logprobs_entropies_and_their_gradient_match_a_softmax_in_double) {
   std::vector<float> logprobs(5), row_max(R), log_sum(R), entropy(R);
   backend->logprob_forward(logprobs.data(), row_max.data(), log_sum.data(), entropy.data(), logits.data(), targets, R,
                            V, temperature);
-  std::vector<float> gradient = logits;
-  backend->logprob_backward(gradient.data(), dlogprobs.data(), row_max.data(), log_sum.data(), targets, R, V,
-                            temperature);
+  std::vector<float> gradient(logits.size()), in_place = logits;
+  for (std::vector<float>* out : {&gradient, &in_place}) {
+    backend->logprob_backward(out->data(), out == &gradient ? logits.data() : in_place.data(), dlogprobs.data(),
+                              row_max.data(), log_sum.data(), targets, R, V, temperature);
+  }
+  CHECK(gradient == in_place);
   for (int64_t r = 0; r < R; ++r) {
     double total = 0, expected_entropy = 0;
     for (int64_t v = 0; v < V; ++v) total += std::exp(double{logits[r * V + v]} / temperature);

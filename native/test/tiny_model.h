@@ -58,9 +58,8 @@ struct Instance {
 };
 
 // Weights of a scale that gives probabilities far from uniform; norms around 1 and biases random.
-inline Instance make_model(const ModelConfig& config, uint64_t seed, int num_threads = 1,
-                           DType dtype = DType::kFloat32) {
-  Instance made{create_backend("cpu", num_threads), nullptr};
+inline Instance make_model_on(std::unique_ptr<Backend> backend, const ModelConfig& config, uint64_t seed, DType dtype) {
+  Instance made{std::move(backend), nullptr};
   made.model = std::make_unique<Model>(*made.backend, config, dtype);
   made.model->initialize(seed, 0.25);
   for (size_t i = 0; i < made.model->parameters().size(); ++i) {
@@ -74,6 +73,11 @@ inline Instance make_model(const ModelConfig& config, uint64_t seed, int num_thr
     made.model->write_parameter(static_cast<int64_t>(i), values.data(), DType::kFloat32);
   }
   return made;
+}
+
+inline Instance make_model(const ModelConfig& config, uint64_t seed, int num_threads = 1,
+                           DType dtype = DType::kFloat32) {
+  return make_model_on(create_backend("cpu", num_threads), config, seed, dtype);
 }
 
 // A small deterministic stream of integers.

@@ -81,8 +81,8 @@ void kv_store(ThreadPool& pool, const KvBlocks& cache, const float* k, int64_t l
       const int64_t block = tile.slice->block_table[tile.position / kAttentionBlock] * block_elements(shape);
       const int64_t lane = tile.position % kAttentionBlock;
       for (int64_t h = 0; h < K; ++h) {
-        float* keys = cache.keys + block + h * head_elements(shape) + lane;
-        float* values = cache.values + block + h * head_elements(shape) + lane * D;
+        float* keys = cache.keys.fp32() + block + h * head_elements(shape) + lane;
+        float* values = cache.values.fp32() + block + h * head_elements(shape) + lane * D;
         for (int64_t i = 0; i < tile.num_rows; ++i) {
           const float* key = k + (tile.row + i) * ld_k + h * D;
           for (int64_t d = 0; d < D; ++d) keys[d * kAttentionBlock + i] = key[d];
@@ -121,8 +121,8 @@ void attention_forward(ThreadPool& pool, AttentionWorkspace& workspace, float* o
       num_tail[r] = static_cast<int>((tile.position + r / group) % kAttentionBlock + 1);
     }
     ForwardTile forward;
-    forward.context = {cache.keys + h * head_elements(shape),
-                       cache.values + h * head_elements(shape),
+    forward.context = {cache.keys.fp32() + h * head_elements(shape),
+                       cache.values.fp32() + h * head_elements(shape),
                        tile.slice->block_table,
                        block_elements(shape),
                        tile.num_blocks(),
@@ -156,8 +156,8 @@ void kv_gather_gradient(ThreadPool& pool, float* dk, int64_t ld_dk, float* dv, i
       for (int64_t h = 0; h < K; ++h) {
         const int64_t at = block + h * head_elements(shape) + tile.position % kAttentionBlock * D;
         for (int64_t i = 0; i < tile.num_rows; ++i) {
-          std::memcpy(dk + (tile.row + i) * ld_dk + h * D, dcache.keys + at + i * D, row_bytes);
-          std::memcpy(dv + (tile.row + i) * ld_dv + h * D, dcache.values + at + i * D, row_bytes);
+          std::memcpy(dk + (tile.row + i) * ld_dk + h * D, dcache.keys.fp32() + at + i * D, row_bytes);
+          std::memcpy(dv + (tile.row + i) * ld_dv + h * D, dcache.values.fp32() + at + i * D, row_bytes);
         }
       }
     }

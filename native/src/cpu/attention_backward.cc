@@ -60,11 +60,11 @@ void turn_blocks(ThreadPool& pool, State& state, const KvBlocks& cache, const Kv
   pool.parallel_for(num_blocks, 1, [&](int64_t index, int64_t, int) {
     const int64_t block = state.turned_blocks[static_cast<size_t>(index)] * block_elements(shape);
     const int64_t valid = state.num_valid[static_cast<size_t>(index)];
-    std::memset(dcache.keys + block, 0, sizeof(float) * static_cast<size_t>(block_elements(shape)));
-    std::memset(dcache.values + block, 0, sizeof(float) * static_cast<size_t>(block_elements(shape)));
+    std::memset(dcache.keys.fp32() + block, 0, sizeof(float) * static_cast<size_t>(block_elements(shape)));
+    std::memset(dcache.values.fp32() + block, 0, sizeof(float) * static_cast<size_t>(block_elements(shape)));
     for (int64_t h = 0; h < K; ++h) {
-      const float* keys = cache.keys + block + h * head_elements(shape);
-      const float* values = cache.values + block + h * head_elements(shape);
+      const float* keys = cache.keys.fp32() + block + h * head_elements(shape);
+      const float* values = cache.values.fp32() + block + h * head_elements(shape);
       float* keys_out = turned_keys + (index * K + h) * kAttentionBlock * ld;
       float* values_out = turned_values + index * block_elements(shape) + h * head_elements(shape);
       for (int64_t j = 0; j < kAttentionBlock; ++j) {
@@ -154,7 +154,7 @@ void attention_backward(ThreadPool& pool, AttentionWorkspace& workspace, float* 
         dq_rows[r] = dq + row * ld_dq + head * D;
       }
       BackwardTile backward;
-      backward.context = {cache.keys + h * head_elements(shape),
+      backward.context = {cache.keys.fp32() + h * head_elements(shape),
                           nullptr,
                           tile.slice->block_table,
                           block_elements(shape),
@@ -216,7 +216,7 @@ void attention_backward(ThreadPool& pool, AttentionWorkspace& workspace, float* 
           parts.push_back(
               {(values ? place.p : place.ds) + b * rows * kAttentionBlock, values ? place.dout : place.q, rows});
         }
-        kernel.block_gradient((values ? dcache.values : dcache.keys) + at, D, ld, parts.data(), end - begin);
+        kernel.block_gradient((values ? dcache.values : dcache.keys).fp32() + at, D, ld, parts.data(), end - begin);
       }
     });
     first = last;

@@ -7,6 +7,7 @@
 #include <new>
 #include <string>
 #include <unordered_map>
+#include <vector>
 
 #if defined(__linux__)
 #include <sys/mman.h>
@@ -44,6 +45,23 @@ const PackedWeight& packed(const Weight& weight) { return static_cast<const CpuW
 // Columns of packed qkv rows.
 int64_t key_offset(const AttentionShape& shape) { return shape.num_heads * shape.head_dim; }
 int64_t value_offset(const AttentionShape& shape) { return (shape.num_heads + shape.num_kv_heads) * shape.head_dim; }
+
+struct SliceList {
+  AttentionShape shape;
+  const SequenceSlice* slices;
+  int64_t num_slices;
+};
+
+struct CpuAttentionPlan final : AttentionPlan {
+  explicit CpuAttentionPlan(const SliceList& all) : list(all) {}
+  SliceList list;
+};
+
+const SliceList& cpu_plan(const AttentionPlan& plan) { return static_cast<const CpuAttentionPlan&>(plan).list; }
+
+// Elements of a weight that AdamW takes at a time when they pass through a buffer, so that the buffer fits the cache.
+constexpr int64_t kOptimizerElements = int64_t{1} << 18;
+
 float attention_scale(const AttentionShape& shape) {
   return static_cast<float>(1.0 / std::sqrt(static_cast<double>(shape.head_dim)));
 }
@@ -52,6 +70,9 @@ class CpuBackend final : public Backend {
  public:
   explicit CpuBackend(int num_threads) : pool_(num_threads) {}
   std::string name() const override { return "cpu"; }
+  DType activation_dtype() const override { return DType::kFloat32; }
+  // 16 MB of logits.
+  ChunkSizes chunk_sizes() const override { return {512, int64_t{1} << 22}; }
 
   void* allocate(int64_t bytes) override {
     const int64_t alignment = bytes >= kHugePage ? kHugePage : kAlignment;
@@ -106,101 +127,131 @@ class CpuBackend final : public Backend {
     }
   }
 
-  void embedding_forward(float* out, const Weight& table, const int32_t* token_ids, int64_t T) override {
+  void embedding_forward(TypedPointer out, const Weight& table, const int32_t* token_ids, int64_t T) override {
     const PackedWeight& rows = packed(table);
+    float* first = out.fp32();
     pool_.parallel_for(T, cpu::row_grain(table.cols), [&](int64_t begin, int64_t end, int) {
-      for (int64_t t = begin; t < end; ++t) rows.load_row(token_ids[t], out + t * table.cols);
+      for (int64_t t = begin; t < end; ++t) rows.load_row(token_ids[t], first + t * table.cols);
     });
   }
-  void embedding_backward(float* dtable, const float* dout, const int32_t* token_ids, int64_t T, int64_t C) override {
-    cpu::embedding_backward(pool_, dtable, dout, token_ids, T, C);
+  void embedding_backward(TypedPointer dtable, ConstTypedPointer dout, const int32_t* token_ids, int64_t T,
+                          int64_t C) override {
+    cpu::embedding_backward(pool_, dtable.fp32(), dout.fp32(), token_ids, T, C);
   }
 
-  void rms_norm_forward(float* out, const float* x, const float* weight, int64_t T, int64_t C, float eps) override {
-    cpu::rms_norm_forward(pool_, out, x, weight, T, C, eps);
+  void rms_norm_forward(TypedPointer out, ConstTypedPointer x, const float* weight, int64_t T, int64_t C,
+                        float eps) override {
+    cpu::rms_norm_forward(pool_, out.fp32(), x.fp32(), weight, T, C, eps);
   }
-  void rms_norm_backward(float* dx, float* dweight, const float* dout, const float* x, const float* weight, int64_t T,
-                         int64_t C, float eps) override {
-    cpu::rms_norm_backward(pool_, dx, dweight, dout, x, weight, T, C, eps);
+  void rms_norm_backward(TypedPointer dx, TypedPointer dweight, ConstTypedPointer dout, ConstTypedPointer x,
+                         const float* weight, int64_t T, int64_t C, float eps) override {
+    cpu::rms_norm_backward(pool_, dx.fp32(), dweight.fp32(), dout.fp32(), x.fp32(), weight, T, C, eps);
   }
 
-  void linear_forward(float* out, const float* x, const Weight& weight, const float* bias, const float* residual,
-                      int64_t T) override {
-    wideseek::linear_forward(pool_, out, weight.rows, x, weight.cols, packed(weight), bias, residual, weight.rows, T);
+  void linear_forward(TypedPointer out, ConstTypedPointer x, const Weight& weight, const float* bias,
+                      ConstTypedPointer residual, int64_t T) override {
+    wideseek::linear_forward(pool_, out.fp32(), weight.rows, x.fp32(), weight.cols, packed(weight), bias,
+                             residual.fp32(), weight.rows, T);
   }
-  void linear_backward_input(float* dx, const float* dout, const Weight& weight, int64_t T) override {
-    wideseek::linear_backward_input(pool_, dx, weight.cols, dout, weight.rows, packed(weight), T, false);
+  void linear_backward_input(TypedPointer dx, ConstTypedPointer dout, const Weight& weight, int64_t T) override {
+    wideseek::linear_backward_input(pool_, dx.fp32(), weight.cols, dout.fp32(), weight.rows, packed(weight), T, false);
   }
-  void linear_backward_weight(float* dweight, const float* dout, const float* x, int64_t T, int64_t N,
+  void linear_backward_weight(TypedPointer dweight, ConstTypedPointer dout, ConstTypedPointer x, int64_t T, int64_t N,
                               int64_t K) override {
-    wideseek::linear_backward_weight(pool_, dweight, dout, N, x, K, T, N, K);
+    wideseek::linear_backward_weight(pool_, dweight.fp32(), dout.fp32(), N, x.fp32(), K, T, N, K);
   }
-  void bias_backward(float* dbias, const float* dout, int64_t T, int64_t N) override {
-    cpu::bias_backward(pool_, dbias, dout, T, N);
+  void bias_backward(TypedPointer dbias, ConstTypedPointer dout, int64_t T, int64_t N) override {
+    cpu::bias_backward(pool_, dbias.fp32(), dout.fp32(), T, N);
   }
 
-  void qk_norm_rope_forward(float* out, const float* qkv, const float* q_norm, const float* k_norm, const float* cos,
-                            const float* sin, const int32_t* positions, const AttentionShape& shape, int64_t T,
-                            float eps) override {
-    cpu::qk_norm_rope_forward(pool_, out, qkv, q_norm, k_norm, cos, sin, positions, shape, T, eps);
+  void qk_norm_rope_forward(TypedPointer out, ConstTypedPointer qkv, const float* q_norm, const float* k_norm,
+                            const float* cos, const float* sin, const int32_t* positions, const AttentionShape& shape,
+                            int64_t T, float eps) override {
+    cpu::qk_norm_rope_forward(pool_, out.fp32(), qkv.fp32(), q_norm, k_norm, cos, sin, positions, shape, T, eps);
   }
-  void qk_norm_rope_backward(float* dqkv, float* dq_norm, float* dk_norm, const float* qkv, const float* q_norm,
-                             const float* k_norm, const float* cos, const float* sin, const int32_t* positions,
-                             const AttentionShape& shape, int64_t T, float eps) override {
-    cpu::qk_norm_rope_backward(pool_, dqkv, dq_norm, dk_norm, qkv, q_norm, k_norm, cos, sin, positions, shape, T, eps);
+  void qk_norm_rope_backward(TypedPointer dqkv, TypedPointer dq_norm, TypedPointer dk_norm, ConstTypedPointer qkv,
+                             const float* q_norm, const float* k_norm, const float* cos, const float* sin,
+                             const int32_t* positions, const AttentionShape& shape, int64_t T, float eps) override {
+    cpu::qk_norm_rope_backward(pool_, dqkv.fp32(), dq_norm.fp32(), dk_norm.fp32(), qkv.fp32(), q_norm, k_norm, cos, sin,
+                               positions, shape, T, eps);
   }
-  void kv_store(const KvBlocks& cache, const float* qkv, const AttentionShape& shape, const SequenceSlice* slices,
-                int64_t num_slices) override {
+  std::unique_ptr<AttentionPlan> plan_attention(const AttentionShape& shape, const SequenceSlice* slices,
+                                                int64_t num_slices) override {
+    return std::make_unique<CpuAttentionPlan>(SliceList{shape, slices, num_slices});
+  }
+  void kv_store(const KvBlocks& cache, ConstTypedPointer qkv, const AttentionPlan& plan) override {
+    const auto& [shape, slices, num_slices] = cpu_plan(plan);
     const int64_t width = shape.qkv_size();
-    wideseek::kv_store(pool_, cache, qkv + key_offset(shape), width, qkv + value_offset(shape), width, shape, slices,
-                       num_slices);
+    wideseek::kv_store(pool_, cache, qkv.fp32() + key_offset(shape), width, qkv.fp32() + value_offset(shape), width,
+                       shape, slices, num_slices);
   }
-  void attention_forward(float* out, float* lse, const float* qkv, const KvBlocks& cache, const AttentionShape& shape,
-                         const SequenceSlice* slices, int64_t num_slices) override {
-    wideseek::attention_forward(pool_, attention_, out, key_offset(shape), lse, qkv, shape.qkv_size(), cache, shape,
-                                attention_scale(shape), slices, num_slices);
+  void attention_forward(TypedPointer out, float* lse, ConstTypedPointer qkv, const KvBlocks& cache,
+                         const AttentionPlan& plan) override {
+    const auto& [shape, slices, num_slices] = cpu_plan(plan);
+    wideseek::attention_forward(pool_, attention_, out.fp32(), key_offset(shape), lse, qkv.fp32(), shape.qkv_size(),
+                                cache, shape, attention_scale(shape), slices, num_slices);
   }
-  void attention_backward(float* dqkv, const float* dout, const float* out, const float* lse, const float* qkv,
-                          const KvBlocks& cache, const KvBlocks& dcache, const AttentionShape& shape,
-                          const SequenceSlice* slices, int64_t num_slices) override {
+  void attention_backward(TypedPointer dqkv, ConstTypedPointer dout, ConstTypedPointer out, const float* lse,
+                          ConstTypedPointer qkv, const KvBlocks& cache, const KvBlocks& dcache,
+                          const AttentionPlan& plan) override {
+    const auto& [shape, slices, num_slices] = cpu_plan(plan);
     const int64_t width = shape.qkv_size();
     const int64_t head_columns = key_offset(shape);
-    wideseek::attention_backward(pool_, attention_, dqkv, width, dcache, dout, head_columns, out, head_columns, lse,
-                                 qkv, width, cache, shape, attention_scale(shape), slices, num_slices);
-    kv_gather_gradient(pool_, dqkv + key_offset(shape), width, dqkv + value_offset(shape), width, dcache, shape, slices,
-                       num_slices);
+    wideseek::attention_backward(pool_, attention_, dqkv.fp32(), width, dcache, dout.fp32(), head_columns, out.fp32(),
+                                 head_columns, lse, qkv.fp32(), width, cache, shape, attention_scale(shape), slices,
+                                 num_slices);
+    kv_gather_gradient(pool_, dqkv.fp32() + key_offset(shape), width, dqkv.fp32() + value_offset(shape), width, dcache,
+                       shape, slices, num_slices);
   }
 
-  void swiglu_forward(float* out, const float* gate_up, int64_t T, int64_t F) override {
-    cpu::swiglu_forward(pool_, out, gate_up, T, F);
+  void swiglu_forward(TypedPointer out, ConstTypedPointer gate_up, int64_t T, int64_t F) override {
+    cpu::swiglu_forward(pool_, out.fp32(), gate_up.fp32(), T, F);
   }
-  void swiglu_backward(float* gate_up, const float* dout, int64_t T, int64_t F) override {
-    cpu::swiglu_backward(pool_, gate_up, dout, T, F);
+  void swiglu_backward(TypedPointer gate_up, ConstTypedPointer dout, int64_t T, int64_t F) override {
+    cpu::swiglu_backward(pool_, gate_up.fp32(), dout.fp32(), T, F);
   }
-  void gather_rows(float* out, const float* x, const int32_t* rows, int64_t R, int64_t C) override {
-    cpu::gather_rows(pool_, out, x, rows, R, C);
+  void gather_rows(TypedPointer out, ConstTypedPointer x, const int32_t* rows, int64_t R, int64_t C) override {
+    cpu::gather_rows(pool_, out.fp32(), x.fp32(), rows, R, C);
   }
-  void scatter_rows(float* x, const float* values, const int32_t* rows, int64_t R, int64_t C) override {
-    cpu::scatter_rows(pool_, x, values, rows, R, C);
+  void scatter_rows(TypedPointer x, ConstTypedPointer values, const int32_t* rows, int64_t R, int64_t C) override {
+    cpu::scatter_rows(pool_, x.fp32(), values.fp32(), rows, R, C);
   }
 
   void logprob_forward(float* logprobs, float* row_max, float* row_log_sum, float* row_entropy, const float* logits,
                        const Targets& targets, int64_t R, int64_t V, float temperature) override {
     cpu::logprob_forward(pool_, logprobs, row_max, row_log_sum, row_entropy, logits, targets, R, V, temperature);
   }
-  void logprob_backward(float* logits, const float* dlogprobs, const float* row_max, const float* row_log_sum,
-                        const Targets& targets, int64_t R, int64_t V, float temperature) override {
-    cpu::logprob_backward(pool_, logits, dlogprobs, row_max, row_log_sum, targets, R, V, temperature);
+  void logprob_backward(TypedPointer dlogits, const float* logits, const float* dlogprobs, const float* row_max,
+                        const float* row_log_sum, const Targets& targets, int64_t R, int64_t V,
+                        float temperature) override {
+    cpu::logprob_backward(pool_, dlogits.fp32(), logits, dlogprobs, row_max, row_log_sum, targets, R, V, temperature);
   }
   void token_loss(float* dlogprobs, LossStats& stats, const float* logprobs, const float* row_entropy,
                   const Targets& targets, const LossInputs& inputs, const LossSettings& settings) override {
     cpu::token_loss(dlogprobs, stats, logprobs, row_entropy, targets, inputs, settings);
   }
 
-  double sum_squares(const float* values, int64_t count) override { return cpu::sum_squares(pool_, values, count); }
-  void adamw_step(float* weights, float* gradients, float* first_moment, float* second_moment, int64_t count,
-                  const AdamWStep& step) override {
-    cpu::adamw_step(pool_, weights, gradients, first_moment, second_moment, count, step);
+  double sum_squares(ConstTypedPointer values, int64_t count) override {
+    return cpu::sum_squares(pool_, values.fp32(), count);
+  }
+  void adamw_matrix(Weight& weight, const AdamWState& state, const AdamWStep& step) override {
+    const int64_t rows_at_once = std::max<int64_t>(1, kOptimizerElements / weight.cols);
+    if (state.master == nullptr) update_.resize(static_cast<size_t>(std::min(rows_at_once, weight.rows) * weight.cols));
+    for (int64_t row = 0; row < weight.rows; row += rows_at_once) {
+      const int64_t num_rows = std::min(rows_at_once, weight.rows - row);
+      const AdamWState rows = state + row * weight.cols;
+      float* master = state.master == nullptr ? update_.data() : rows.master;
+      if (state.master == nullptr) load_weight(weight, row, num_rows, master);
+      cpu::adamw_step(pool_, master, rows.gradients.fp32(), rows.first_moment, rows.second_moment,
+                      num_rows * weight.cols, step);
+      store_weight(weight, row, num_rows, master);
+    }
+  }
+  void adamw_vector(float* weights, DType dtype, int64_t count, const AdamWState& state,
+                    const AdamWStep& step) override {
+    float* master = state.master == nullptr ? weights : state.master;
+    cpu::adamw_step(pool_, master, state.gradients.fp32(), state.first_moment, state.second_moment, count, step);
+    if (state.master != nullptr) store_vector(weights, master, count, dtype);
   }
 
  private:
@@ -208,6 +259,7 @@ class CpuBackend final : public Backend {
   AttentionWorkspace attention_;
   MemoryInfo memory_{};
   std::unordered_map<void*, int64_t> sizes_;
+  std::vector<float> update_;  // weights while AdamW changes them
 };
 
 }  // namespace

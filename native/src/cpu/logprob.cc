@@ -38,20 +38,22 @@ void logprob_forward(ThreadPool& pool, float* logprobs, float* row_max, float* r
 }
 
 // d logprob_k / d logit_j = ([j is token k] - softmax_j) / T.
-void logprob_backward(ThreadPool& pool, float* logits, const float* dlogprobs, const float* row_max,
-                      const float* row_log_sum, const Targets& targets, int64_t R, int64_t V, float temperature) {
+void logprob_backward(ThreadPool& pool, float* dlogits, const float* logits, const float* dlogprobs,
+                      const float* row_max, const float* row_log_sum, const Targets& targets, int64_t R, int64_t V,
+                      float temperature) {
   const RowKernels& kernels = row_kernels();
   const float inv_temperature = 1.0f / temperature;
   std::vector<float> row_sums(static_cast<size_t>(R), 0.0f);
   for (int64_t k = 0; k < targets.num_targets; ++k) row_sums[targets.rows[k]] += dlogprobs[k];
   pool.parallel_for(R, row_grain(V), [&](int64_t begin, int64_t end, int) {
     for (int64_t r = begin; r < end; ++r) {
-      kernels.scaled_softmax(logits + r * V, {row_max[r], row_log_sum[r]}, V, inv_temperature,
-                             -row_sums[r] * inv_temperature);
+      float* row = dlogits + r * V;
+      if (dlogits != logits) std::copy(logits + r * V, logits + (r + 1) * V, row);
+      kernels.scaled_softmax(row, {row_max[r], row_log_sum[r]}, V, inv_temperature, -row_sums[r] * inv_temperature);
     }
   });
   for (int64_t k = 0; k < targets.num_targets; ++k) {
-    logits[targets.rows[k] * V + targets.tokens[k]] += dlogprobs[k] * inv_temperature;
+    dlogits[targets.rows[k] * V + targets.tokens[k]] += dlogprobs[k] * inv_temperature;
   }
 }
 

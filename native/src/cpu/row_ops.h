@@ -53,8 +53,9 @@ void bias_backward(ThreadPool& pool, float* dbias, const float* dout, int64_t T,
 
 void logprob_forward(ThreadPool& pool, float* logprobs, float* row_max, float* row_log_sum, float* row_entropy,
                      const float* logits, const Targets& targets, int64_t R, int64_t V, float temperature);
-void logprob_backward(ThreadPool& pool, float* logits, const float* dlogprobs, const float* row_max,
-                      const float* row_log_sum, const Targets& targets, int64_t R, int64_t V, float temperature);
+void logprob_backward(ThreadPool& pool, float* dlogits, const float* logits, const float* dlogprobs,
+                      const float* row_max, const float* row_log_sum, const Targets& targets, int64_t R, int64_t V,
+                      float temperature);
 void token_loss(float* dlogprobs, LossStats& stats, const float* logprobs, const float* row_entropy,
                 const Targets& targets, const LossInputs& inputs, const LossSettings& settings);
 

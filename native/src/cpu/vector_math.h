@@ -62,63 +62,13 @@ WS_INLINE void store(float* p, F16 a, AllLanes) { store(p, a); }
 WS_INLINE F16 load_bf16(const uint16_t* p, AllLanes) { return load_bf16(p); }
 WS_INLINE F16 operator-(F16 a) { return splat(-0.0f) - a; }
 
-// ---- elementwise functions
+// ---- elementwise functions: exp, log, sigmoid
 
-// e^x; <= 1 ulp for normal results, gradual underflow, inf above 88.73, NaN stays NaN. exp(0) == 1.
-WS_INLINE F16 exp(F16 x) {
-  // max(a, x) gives x when x is NaN.
-  x = min(splat(89.0f), max(splat(-104.0f), x));
-  // Adding 1.5 * 2^23 leaves round(x / ln 2) in the low bits.
-  const F16 magic = splat(12582912.0f);
-  const F16 shifted = fma(x, splat(1.44269504088896341f), magic);
-  const F16 n = shifted - magic;
-  F16 r = fma(n, splat(-0.693145751953125f), x);  // ln 2 in two parts, the first exact in n * part
-  r = fma(n, splat(-1.42860682030941723212e-6f), r);
-  F16 p = splat(1.9875691500e-4f);
-  p = fma(p, r, splat(1.3981999507e-3f));
-  p = fma(p, r, splat(8.3334519073e-3f));
-  p = fma(p, r, splat(4.1665795894e-2f));
-  p = fma(p, r, splat(1.6666665459e-1f));
-  p = fma(p, r, splat(5.0000001201e-1f));
-  p = fma(p, r * r, r) + splat(1.0f);
-  // 2^n in two factors, so that n = 128 and denormal results are right.
-  const I16 exponent = bits(shifted) - splat_int(0x4B400000);
-  const I16 half = shift_right<1>(exponent);
-  const F16 first = as_float(shift_left<23>(half + splat_int(127)));
-  const F16 second = as_float(shift_left<23>(exponent - half + splat_int(127)));
-  return p * first * second;
-}
-
-// ln x; <= 1 ulp or so; -inf at 0, NaN below 0 and for NaN, inf at inf, denormals right.
-WS_INLINE F16 log(F16 x) {
-  const Mask16 tiny = x < splat(std::numeric_limits<float>::min());
-  const F16 scaled = select(tiny, x * splat(8388608.0f), x);
-  const F16 bias = select(tiny, splat(-23.0f), splat(0.0f));
-  // Mantissa in [sqrt(1/2), sqrt(2)).
-  const I16 raw = bits(scaled) - splat_int(0x3F3504F3);
-  const F16 e = to_float(shift_right<23>(raw)) + bias;
-  const F16 m = as_float((raw & splat_int(0x007FFFFF)) + splat_int(0x3F3504F3)) - splat(1.0f);
-  F16 p = splat(7.0376836292e-2f);
-  p = fma(p, m, splat(-1.1514610310e-1f));
-  p = fma(p, m, splat(1.1676998740e-1f));
-  p = fma(p, m, splat(-1.2420140846e-1f));
-  p = fma(p, m, splat(1.4249322787e-1f));
-  p = fma(p, m, splat(-1.6668057665e-1f));
-  p = fma(p, m, splat(2.0000714765e-1f));
-  p = fma(p, m, splat(-2.4999993993e-1f));
-  p = fma(p, m, splat(3.3333331174e-1f));
-  const F16 square = m * m;
-  F16 y = fma(e, splat(-2.12194440e-4f), p * m * square);
-  y = fma(square, splat(-0.5f), y);
-  y = fma(e, splat(0.693359375f), m + y);
-  const F16 infinity = splat(std::numeric_limits<float>::infinity());
-  y = select(x == infinity, infinity, y);
-  y = select(x == splat(0.0f), -infinity, y);
-  return select(x < splat(0.0f), splat(std::numeric_limits<float>::quiet_NaN()), select(x == x, y, x));
-}
-
-// 1 / (1 + e^-x)
-WS_INLINE F16 sigmoid(F16 x) { return splat(1.0f) / (splat(1.0f) + exp(-x)); }
+using Number = F16;
+using Integer = I16;
+using Truth = Mask16;
+#define WS_ELEMENTWISE WS_INLINE
+#include "base/elementwise_body.h"
 
 // The same bits as one lane of the vector function.
 WS_INLINE float exp(float x) { return first_lane(exp(splat(x))); }

@@ -12,7 +12,8 @@ namespace wideseek {
 DeviceState::DeviceState(const EngineOptions& options)
     : generator_options_(options.generator),
       trainer_options_(options.trainer),
-      backend_(create_backend(options.device, options.num_threads)) {
+      backend_(
+          create_backend(options.device, options.num_threads, options.weight_dtype, options.pinned_optimizer_state)) {
   model_ = std::make_unique<Model>(*backend_, options.config, options.weight_dtype);
   plan_.weights = backend_->memory_info().allocated_bytes;
   generator_ = std::make_unique<Generator>(*backend_, *model_, options.generator);

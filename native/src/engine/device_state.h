@@ -20,6 +20,7 @@ struct EngineOptions {
   DType weight_dtype;
   GeneratorOptions generator;
   TrainerOptions trainer;
+  bool pinned_optimizer_state = false;  // master weights and moments in host memory; CUDA only
 };
 
 // Bytes, by what they are for.

@@ -72,7 +72,7 @@ class Generator {
   // The weights changed: nothing in the cache is valid any more.
   void clear_prefix_cache() { blocks_.clear_cache(); }
   GeneratorStats stats() const;
-  int64_t kv_cache_bytes() const { return cache_.num_blocks() * KvCache::block_bytes(model_.config()); }
+  int64_t kv_cache_bytes() const { return cache_.num_bytes(); }
 
  private:
   struct Entry {

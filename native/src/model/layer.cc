@@ -1,6 +1,6 @@
 // One decoder layer, forward and backward (HF modeling_qwen3.py Qwen3DecoderLayer, modeling_qwen2.py).
-// Around attention, rows are taken through the operations kLayerChunkRows at a time, so that what one operation writes
-// is still in the cache when the next one reads it, and scratch stays small. No result depends on that number.
+// Around attention, rows are taken through the operations some at a time (ChunkSizes), so that what one operation
+// writes is still in the cache when the next one reads it, and scratch stays small.
 #include <algorithm>
 
 #include "model/state.h"
@@ -9,14 +9,15 @@ namespace wideseek {
 namespace {
 
 template <typename F>
-void for_each_chunk(int64_t rows, F&& f) {
-  for (int64_t first = 0; first < rows; first += kLayerChunkRows) f(first, std::min(kLayerChunkRows, rows - first));
+void for_each_chunk(const Backend& backend, int64_t rows, F&& f) {
+  const int64_t step = backend.chunk_sizes().layer_rows;
+  for (int64_t first = 0; first < rows; first += step) f(first, std::min(step, rows - first));
 }
 
 }  // namespace
 
 void layer_forward(Model::State& model, int64_t layer, const LayerActivations& activations, const LayerScratch& scratch,
-                   float* layer_output, const KvBlocks& cache, const RowBatch& batch) {
+                   TypedPointer layer_output, const KvBlocks& cache, const RowBatch& batch) {
   Backend& backend = model.backend;
   const LayerTensors& tensors = model.table.layers[layer];
   const int64_t hidden = model.config.hidden_size;
@@ -24,29 +25,27 @@ void layer_forward(Model::State& model, int64_t layer, const LayerActivations& a
   const int64_t attention_size = model.attention.num_heads * model.attention.head_dim;
   const int64_t qkv_size = model.attention.qkv_size();
 
-  for_each_chunk(batch.num_rows, [&](int64_t first, int64_t count) {
-    float* qkv = activations.qkv + first * qkv_size;
+  for_each_chunk(backend, batch.num_rows, [&](int64_t first, int64_t count) {
+    const TypedPointer qkv = activations.qkv + first * qkv_size;
     backend.rms_norm_forward(scratch.normed, activations.layer_input + first * hidden, model.vector(tensors.input_norm),
                              count, hidden, model.eps());
-    backend.linear_forward(qkv, scratch.normed, model.matrix(tensors.qkv), model.vector(tensors.qkv_bias), nullptr,
-                           count);
+    backend.linear_forward(qkv, scratch.normed, model.matrix(tensors.qkv), model.vector(tensors.qkv_bias), {}, count);
     backend.qk_norm_rope_forward(scratch.qkv_rotated + first * qkv_size, qkv, model.vector(tensors.q_norm),
                                  model.vector(tensors.k_norm), model.rope_cos.get(), model.rope_sin.get(),
                                  batch.positions + first, model.attention, count, model.eps());
   });
-  backend.kv_store(cache, scratch.qkv_rotated, model.attention, batch.slices, batch.num_slices);
-  backend.attention_forward(activations.attention_output, activations.lse, scratch.qkv_rotated, cache, model.attention,
-                            batch.slices, batch.num_slices);
+  backend.kv_store(cache, scratch.qkv_rotated, batch.attention);
+  backend.attention_forward(activations.attention_output, activations.lse, scratch.qkv_rotated, cache, batch.attention);
 
-  for_each_chunk(batch.num_rows, [&](int64_t first, int64_t count) {
-    float* residual = activations.residual + first * hidden;
-    float* gate_up = activations.gate_up + first * 2 * intermediate;
+  for_each_chunk(backend, batch.num_rows, [&](int64_t first, int64_t count) {
+    const TypedPointer residual = activations.residual + first * hidden;
+    const TypedPointer gate_up = activations.gate_up + first * 2 * intermediate;
     backend.linear_forward(residual, activations.attention_output + first * attention_size, model.matrix(tensors.o),
                            nullptr, activations.layer_input + first * hidden, count);
     backend.rms_norm_forward(scratch.normed, residual, model.vector(tensors.post_attention_norm), count, hidden,
                              model.eps());
-    backend.linear_forward(gate_up, scratch.normed, model.matrix(tensors.gate_up), nullptr, nullptr, count);
-    if (layer_output == nullptr) return;
+    backend.linear_forward(gate_up, scratch.normed, model.matrix(tensors.gate_up), nullptr, {}, count);
+    if (!layer_output) return;
     backend.swiglu_forward(scratch.activation, gate_up, count, intermediate);
     backend.linear_forward(layer_output + first * hidden, scratch.activation, model.matrix(tensors.down), nullptr,
                            residual, count);
@@ -54,7 +53,7 @@ void layer_forward(Model::State& model, int64_t layer, const LayerActivations& a
 }
 
 void layer_backward(Model::State& model, int64_t layer, const LayerActivations& activations,
-                    const LayerScratch& scratch, float* dx, float* gradients, const KvBlocks& cache,
+                    const LayerScratch& scratch, TypedPointer dx, TypedPointer gradients, const KvBlocks& cache,
                     const KvBlocks& dcache, const RowBatch& batch) {
   Backend& backend = model.backend;
   const LayerTensors& tensors = model.table.layers[layer];
@@ -63,15 +62,15 @@ void layer_backward(Model::State& model, int64_t layer, const LayerActivations& 
   const int64_t attention_size = model.attention.num_heads * model.attention.head_dim;
   const int64_t qkv_size = model.attention.qkv_size();
   const auto gradient = [&](int64_t tensor) {
-    return tensor < 0 ? nullptr : gradients + model.table.tensors[tensor].gradient_offset;
+    return tensor < 0 ? TypedPointer() : gradients + model.table.tensors[tensor].gradient_offset;
   };
 
   // What is cheap is computed again rather than kept: the normed rows, silu(gate) * up, the rotated rows, the KV
   // blocks.
-  for_each_chunk(batch.num_rows, [&](int64_t first, int64_t count) {
-    float* dout = dx + first * hidden;
-    float* gate_up = activations.gate_up + first * 2 * intermediate;
-    const float* residual = activations.residual + first * hidden;
+  for_each_chunk(backend, batch.num_rows, [&](int64_t first, int64_t count) {
+    const TypedPointer dout = dx + first * hidden;
+    const TypedPointer gate_up = activations.gate_up + first * 2 * intermediate;
+    const ConstTypedPointer residual = activations.residual + first * hidden;
     // MLP: residual + down(silu(gate) * up).
     backend.swiglu_forward(scratch.activation, gate_up, count, intermediate);
     backend.linear_backward_weight(gradient(tensors.down), dout, scratch.activation, count, hidden, intermediate);
@@ -91,13 +90,13 @@ void layer_backward(Model::State& model, int64_t layer, const LayerActivations& 
                                  model.vector(tensors.q_norm), model.vector(tensors.k_norm), model.rope_cos.get(),
                                  model.rope_sin.get(), batch.positions + first, model.attention, count, model.eps());
   });
-  backend.kv_store(cache, scratch.qkv_rotated, model.attention, batch.slices, batch.num_slices);
+  backend.kv_store(cache, scratch.qkv_rotated, batch.attention);
   backend.attention_backward(scratch.dqkv, scratch.dattention, activations.attention_output, activations.lse,
-                             scratch.qkv_rotated, cache, dcache, model.attention, batch.slices, batch.num_slices);
+                             scratch.qkv_rotated, cache, dcache, batch.attention);
 
-  for_each_chunk(batch.num_rows, [&](int64_t first, int64_t count) {
-    float* dqkv = scratch.dqkv + first * qkv_size;
-    const float* layer_input = activations.layer_input + first * hidden;
+  for_each_chunk(backend, batch.num_rows, [&](int64_t first, int64_t count) {
+    const TypedPointer dqkv = scratch.dqkv + first * qkv_size;
+    const ConstTypedPointer layer_input = activations.layer_input + first * hidden;
     backend.qk_norm_rope_backward(dqkv, gradient(tensors.q_norm), gradient(tensors.k_norm),
                                   activations.qkv + first * qkv_size, model.vector(tensors.q_norm),
                                   model.vector(tensors.k_norm), model.rope_cos.get(), model.rope_sin.get(),

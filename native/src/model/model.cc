@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <string>
 
+#include "base/arena.h"
 #include "base/error.h"
 #include "base/rng.h"
 #include "model/lm_head.h"
@@ -25,8 +26,32 @@ int64_t checked_index(int64_t index, const ParameterTable& table) {
   return index;
 }
 
-int64_t kv_layer_floats_per_block(const ModelConfig& config) {
+int64_t kv_layer_elements_per_block(const ModelConfig& config) {
   return KvCache::kBlockTokens * config.num_kv_heads * config.head_dim;
+}
+
+struct InferenceWorkspace {
+  TypedPointer x, qkv, attention_output, gate_up;  // max_rows rows
+  TypedPointer normed, activation;                 // a chunk of them
+  TypedPointer gathered;                           // a chunk of LM-head rows
+  float* logits;
+};
+
+InferenceWorkspace plan_inference(Arena& arena, const Model::State& model, int64_t max_rows) {
+  const ModelConfig& config = model.config;
+  const DType dtype = model.backend.activation_dtype();
+  const int64_t layer_rows = std::min(max_rows, model.backend.chunk_sizes().layer_rows);
+  const int64_t logit_rows = std::min(max_rows, lm_head_chunk_rows(model));
+  InferenceWorkspace work{};
+  work.x = arena.take(max_rows * config.hidden_size, dtype);
+  work.qkv = arena.take(max_rows * model.attention.qkv_size(), dtype);
+  work.attention_output = arena.take(max_rows * config.num_heads * config.head_dim, dtype);
+  work.gate_up = arena.take(max_rows * 2 * config.intermediate_size, dtype);
+  work.normed = arena.take(layer_rows * config.hidden_size, dtype);
+  work.activation = arena.take(layer_rows * config.intermediate_size, dtype);
+  work.gathered = arena.take(logit_rows * config.hidden_size, dtype);
+  work.logits = arena.take_floats(logit_rows * config.vocab_size);
+  return work;
 }
 
 }  // namespace
@@ -35,7 +60,7 @@ int64_t kv_layer_floats_per_block(const ModelConfig& config) {
 
 struct KvCache::State {
   int64_t num_blocks;
-  std::vector<DeviceArray<float>> arrays;  // keys and values of each layer
+  std::vector<DeviceArray<std::byte>> arrays;  // keys and values of each layer
   std::vector<Layer> layers;
 };
 
@@ -43,12 +68,13 @@ KvCache::KvCache(Backend& backend, const ModelConfig& config, int64_t num_blocks
   WS_CHECK(num_blocks > 0, kInvalidArgument, "KvCache",
            "num_blocks: got " + std::to_string(num_blocks) + ", must be at least 1");
   state_->num_blocks = num_blocks;
-  const int64_t floats = num_blocks * kv_layer_floats_per_block(config);
+  const DType dtype = backend.activation_dtype();
+  const int64_t bytes = num_blocks * kv_layer_elements_per_block(config) * dtype_bytes(dtype);
   for (int64_t layer = 0; layer < config.num_layers; ++layer) {
     KvBlocks blocks{};
-    for (float** half : {&blocks.keys, &blocks.values}) {
-      state_->arrays.emplace_back(backend, floats);
-      *half = state_->arrays.back().get();
+    for (TypedPointer* half : {&blocks.keys, &blocks.values}) {
+      state_->arrays.emplace_back(backend, bytes);
+      *half = {state_->arrays.back().get(), dtype};
     }
     state_->layers.push_back({blocks});
   }
@@ -58,8 +84,8 @@ KvCache::~KvCache() = default;
 
 int64_t KvCache::num_blocks() const { return state_->num_blocks; }
 
-int64_t KvCache::block_bytes(const ModelConfig& config) {
-  return 2 * config.num_layers * kv_layer_floats_per_block(config) * static_cast<int64_t>(sizeof(float));
+int64_t KvCache::num_bytes() const {
+  return static_cast<int64_t>(state_->arrays.size()) * state_->arrays.front().bytes();
 }
 
 KvCache::Layer& KvCache::layer(int64_t index) { return state_->layers[index]; }
@@ -148,7 +174,7 @@ void Model::State::write_fp32(int64_t index, const float* source) {
 
 void Model::State::ensure_master() {
   if (weight_dtype == DType::kFloat32 || master.count() > 0) return;
-  master = DeviceArray<float>(backend, table.num_flat_elements);
+  master = DeviceArray<float>::optimizer_state(backend, table.num_flat_elements);
   backend.zero(master.get(), master.bytes());
   for (size_t tensor = 0; tensor < table.tensors.size(); ++tensor) {
     const StoredTensor& stored = table.tensors[tensor];
@@ -216,15 +242,11 @@ void Model::reserve_inference(int64_t max_rows, int64_t max_context) {
   state.reserve_positions(max_context);
   state.max_context = std::max(state.max_context, max_context);
   if (max_rows <= state.max_rows) return;
-  const ModelConfig& config = state.config;
-  const int64_t attention_size = config.num_heads * config.head_dim;
-  const int64_t per_row =
-      config.hidden_size + state.attention.qkv_size() + attention_size + 2 * config.intermediate_size;
-  const int64_t scratch = kLayerChunkRows * (config.hidden_size + config.intermediate_size) +
-                          lm_head_chunk_rows(config.vocab_size) * (config.hidden_size + config.vocab_size);
   state.max_rows = 0;
-  state.workspace = DeviceArray<float>();
-  state.workspace = DeviceArray<float>(state.backend, max_rows * per_row + scratch);
+  state.workspace = DeviceArray<std::byte>();
+  Arena size(nullptr);
+  plan_inference(size, state, max_rows);
+  state.workspace = DeviceArray<std::byte>(state.backend, size.used());
   state.row_indices = DeviceArray<int32_t>(state.backend, 3 * max_rows);
   state.max_rows = max_rows;
 }
@@ -257,22 +279,8 @@ void Model::forward(const InferenceBatch& batch, KvCache& cache, float* logits) 
                  std::to_string(config.vocab_size));
   }
 
-  float* next = state.workspace.get();
-  const auto take = [&](int64_t count, int64_t width) {
-    float* taken = next;
-    next += count * width;
-    return taken;
-  };
-  const int64_t chunk_rows = lm_head_chunk_rows(config.vocab_size);
-  float* x = take(state.max_rows, config.hidden_size);
-  float* qkv = take(state.max_rows, state.attention.qkv_size());
-  float* attention_output = take(state.max_rows, config.num_heads * config.head_dim);
-  float* gate_up = take(state.max_rows, 2 * config.intermediate_size);
-  float* normed = take(kLayerChunkRows, config.hidden_size);
-  float* activation = take(kLayerChunkRows, config.intermediate_size);
-  float* gathered = take(chunk_rows, config.hidden_size);
-  float* chunk_logits = take(chunk_rows, config.vocab_size);
-
+  Arena arena(state.workspace.get());
+  const InferenceWorkspace work = plan_inference(arena, state, state.max_rows);
   int32_t* token_ids = state.row_indices.get();
   int32_t* device_positions = token_ids + state.max_rows;
   int32_t* logit_rows = device_positions + state.max_rows;
@@ -280,19 +288,21 @@ void Model::forward(const InferenceBatch& batch, KvCache& cache, float* logits) 
   backend.upload(device_positions, positions.data(), rows * static_cast<int64_t>(sizeof(int32_t)));
   backend.upload(logit_rows, batch.logit_rows, batch.num_logit_rows * static_cast<int64_t>(sizeof(int32_t)));
 
-  const RowBatch row_batch{rows, token_ids, device_positions, batch.sequences, batch.num_sequences};
-  const LayerActivations activations{x, qkv, attention_output, nullptr, x, gate_up};
-  const LayerScratch scratch{normed, activation, qkv, nullptr, nullptr};
-  backend.embedding_forward(x, state.matrix(state.table.embedding), token_ids, rows);
+  const auto attention = backend.plan_attention(state.attention, batch.sequences, batch.num_sequences);
+  const RowBatch row_batch{rows, token_ids, device_positions, *attention};
+  const LayerActivations activations{work.x, work.qkv, work.attention_output, nullptr, work.x, work.gate_up};
+  const LayerScratch scratch{work.normed, work.activation, work.qkv, {}, {}};
+  backend.embedding_forward(work.x, state.matrix(state.table.embedding), token_ids, rows);
   for (int64_t layer = 0; layer < config.num_layers; ++layer) {
-    layer_forward(state, layer, activations, scratch, x, cache.layer(layer).blocks, row_batch);
+    layer_forward(state, layer, activations, scratch, work.x, cache.layer(layer).blocks, row_batch);
   }
 
+  const int64_t chunk_rows = lm_head_chunk_rows(state);
   for (int64_t first = 0; first < batch.num_logit_rows; first += chunk_rows) {
     const int64_t count = std::min(chunk_rows, batch.num_logit_rows - first);
     // The gathered rows are normed in place.
-    lm_head_logits(state, chunk_logits, gathered, gathered, x, logit_rows + first, count);
-    backend.download(logits + first * config.vocab_size, chunk_logits,
+    lm_head_logits(state, work.logits, work.gathered, work.gathered, work.x, logit_rows + first, count);
+    backend.download(logits + first * config.vocab_size, work.logits,
                      count * config.vocab_size * static_cast<int64_t>(sizeof(float)));
   }
 }

@@ -39,8 +39,7 @@ class KvCache {
   KvCache(const KvCache&) = delete;
   KvCache& operator=(const KvCache&) = delete;
   int64_t num_blocks() const;
-  // Bytes of one block over all layers.
-  static int64_t block_bytes(const ModelConfig& config);
+  int64_t num_bytes() const;
   struct Layer;
   Layer& layer(int64_t index);
 

@@ -1,6 +1,7 @@
 // What a Model holds, and the layer functions that inference and training share.
 #pragma once
 
+#include <cstddef>
 #include <memory>
 #include <vector>
 
@@ -17,33 +18,29 @@ struct KvCache::Layer {
 // Device arrays of one layer's forward pass over T rows. Inference passes the same array for layer_input, residual and
 // layer_output, and for qkv and qkv_rotated; training keeps what the backward pass reads.
 struct LayerActivations {
-  float* layer_input;       // [T,C]
-  float* qkv;               // [T,qkv_size] before norm and rotation
-  float* attention_output;  // [T,H*D]
-  float* lse;               // [T,H] or null
-  float* residual;          // [T,C] after attention
-  float* gate_up;           // [T,2F]
+  TypedPointer layer_input;       // [T,C]
+  TypedPointer qkv;               // [T,qkv_size] before norm and rotation
+  TypedPointer attention_output;  // [T,H*D]
+  float* lse;                     // [T,H] or null
+  TypedPointer residual;          // [T,C] after attention
+  TypedPointer gate_up;           // [T,2F]
 };
 
-// Rows that go through the row-wise operations of a layer at a time.
-constexpr int64_t kLayerChunkRows = 512;
-
-// Scratch of one layer, forward or backward; nothing in it outlives the call. R = min(T, kLayerChunkRows).
+// Scratch of one layer, forward or backward; nothing in it outlives the call. R = min(T, ChunkSizes::layer_rows).
 struct LayerScratch {
-  float* normed;       // [R,C]
-  float* activation;   // [R,F]
-  float* qkv_rotated;  // [T,qkv_size]; may be the layer's qkv when that is not kept
-  float* dqkv;         // [T,qkv_size], backward only
-  float* dattention;   // [T,H*D], backward only
+  TypedPointer normed;       // [R,C]
+  TypedPointer activation;   // [R,F]
+  TypedPointer qkv_rotated;  // [T,qkv_size]; may be the layer's qkv when that is not kept
+  TypedPointer dqkv;         // [T,qkv_size], backward only
+  TypedPointer dattention;   // [T,H*D], backward only
 };
 
 // The rows of one packed pass.
 struct RowBatch {
   int64_t num_rows;
-  const int32_t* token_ids;     // device [T]
-  const int32_t* positions;     // device [T]
-  const SequenceSlice* slices;  // host
-  int64_t num_slices;
+  const int32_t* token_ids;  // device [T]
+  const int32_t* positions;  // device [T]
+  const AttentionPlan& attention;
 };
 
 struct Model::State {
@@ -65,7 +62,7 @@ struct Model::State {
   // Inference workspace, for max_rows.
   int64_t max_rows = 0;
   int64_t max_context = 0;
-  DeviceArray<float> workspace;
+  DeviceArray<std::byte> workspace;
   DeviceArray<int32_t> row_indices;  // [3, max_rows]: token ids, positions, logit rows
 
   const Weight& matrix(int64_t tensor) const { return *matrices[tensor]; }
@@ -87,12 +84,12 @@ struct Model::State {
 
 // x += attention(x); x += mlp(x). layer_output may be null: then only what the backward pass reads is computed.
 void layer_forward(Model::State& model, int64_t layer, const LayerActivations& activations, const LayerScratch& scratch,
-                   float* layer_output, const KvBlocks& cache, const RowBatch& batch);
+                   TypedPointer layer_output, const KvBlocks& cache, const RowBatch& batch);
 
 // dx [T,C] in place: gradient of the layer's output, then of its input. `gradients` is the flat array, accumulated.
 // gate_up is overwritten. cache and dcache are scratch of one layer.
 void layer_backward(Model::State& model, int64_t layer, const LayerActivations& activations,
-                    const LayerScratch& scratch, float* dx, float* gradients, const KvBlocks& cache,
+                    const LayerScratch& scratch, TypedPointer dx, TypedPointer gradients, const KvBlocks& cache,
                     const KvBlocks& dcache, const RowBatch& batch);
 
 }  // namespace wideseek

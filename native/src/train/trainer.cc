@@ -7,42 +7,27 @@
 #include <string>
 #include <vector>
 
+#include "base/arena.h"
 #include "base/error.h"
 #include "model/lm_head.h"
 #include "model/state.h"
 #include "train/prefix_forest.h"
+#include "train/target_plan.h"
 
 namespace wideseek {
 namespace {
 
 constexpr int64_t kFloat = sizeof(float);
 
-// Elements updated at a time when the weights are not plain fp32 arrays.
-constexpr int64_t kOptimizerElements = int64_t{1} << 18;
-
-// Hands out parts of one array; run once without an array to learn the size.
-class Arena {
- public:
-  explicit Arena(float* base) : base_(base) {}
-  float* take(int64_t count) {
-    float* taken = base_ == nullptr ? nullptr : base_ + used_;
-    used_ += (count + 15) / 16 * 16;
-    return taken;
-  }
-  int64_t used() const { return used_; }
-
- private:
-  float* base_;
-  int64_t used_ = 0;
-};
-
 struct Workspace {
-  std::vector<float*> layer_inputs;           // L+1 of [T,C]; entry L is the input of the final norm
+  std::vector<TypedPointer> layer_inputs;     // L+1 of [T,C]; entry L is the input of the final norm
   std::vector<LayerActivations> activations;  // L, or one shared by all layers when activations are recomputed
   LayerScratch scratch;
-  float* dx;  // [T,C]
-  // One chunk of LM-head rows.
-  float *logits, *gathered, *normed, *dgathered, *row_max, *row_log_sum, *row_entropy;
+  TypedPointer dx;  // [T,C]
+  // One chunk of LM-head rows. dlogits is logits if activations are fp32.
+  float* logits;
+  TypedPointer dlogits, gathered, normed, dgathered;
+  float *row_max, *row_log_sum, *row_entropy;
   // Per target of the whole batch.
   float *logprobs, *dlogprobs, *weights, *advantages, *behavior_logprobs, *ref_logprobs;
 };
@@ -53,70 +38,41 @@ Workspace plan_workspace(Arena& arena, const Model::State& model, const TrainerO
   const int64_t hidden = config.hidden_size;
   const int64_t qkv_size = model.attention.qkv_size();
   const int64_t attention_size = config.num_heads * config.head_dim;
+  const DType dtype = model.backend.activation_dtype();
+  const int64_t layer_rows = std::min(tokens, model.backend.chunk_sizes().layer_rows);
   Workspace work{};
-  for (int64_t layer = 0; layer <= config.num_layers; ++layer) work.layer_inputs.push_back(arena.take(tokens * hidden));
+  for (int64_t layer = 0; layer <= config.num_layers; ++layer) {
+    work.layer_inputs.push_back(arena.take(tokens * hidden, dtype));
+  }
   const int64_t kept_layers = options.recompute_activations ? 1 : config.num_layers;
   for (int64_t layer = 0; layer < kept_layers; ++layer) {
     LayerActivations kept{};
-    kept.qkv = arena.take(tokens * qkv_size);
-    kept.attention_output = arena.take(tokens * attention_size);
-    kept.lse = arena.take(tokens * config.num_heads);
-    kept.residual = arena.take(tokens * hidden);
-    kept.gate_up = arena.take(tokens * 2 * config.intermediate_size);
+    kept.qkv = arena.take(tokens * qkv_size, dtype);
+    kept.attention_output = arena.take(tokens * attention_size, dtype);
+    kept.lse = arena.take_floats(tokens * config.num_heads);
+    kept.residual = arena.take(tokens * hidden, dtype);
+    kept.gate_up = arena.take(tokens * 2 * config.intermediate_size, dtype);
     work.activations.push_back(kept);
   }
-  work.scratch.normed = arena.take(std::min(tokens, kLayerChunkRows) * hidden);
-  work.scratch.activation = arena.take(std::min(tokens, kLayerChunkRows) * config.intermediate_size);
-  work.scratch.qkv_rotated = arena.take(tokens * qkv_size);
-  work.scratch.dqkv = arena.take(tokens * qkv_size);
-  work.scratch.dattention = arena.take(tokens * attention_size);
-  work.dx = arena.take(tokens * hidden);
-  const int64_t chunk_rows = lm_head_chunk_rows(config.vocab_size);
-  work.logits = arena.take(chunk_rows * config.vocab_size);
-  for (float** part : {&work.gathered, &work.normed, &work.dgathered}) *part = arena.take(chunk_rows * hidden);
-  for (float** part : {&work.row_max, &work.row_log_sum, &work.row_entropy}) *part = arena.take(chunk_rows);
+  work.scratch.normed = arena.take(layer_rows * hidden, dtype);
+  work.scratch.activation = arena.take(layer_rows * config.intermediate_size, dtype);
+  work.scratch.qkv_rotated = arena.take(tokens * qkv_size, dtype);
+  work.scratch.dqkv = arena.take(tokens * qkv_size, dtype);
+  work.scratch.dattention = arena.take(tokens * attention_size, dtype);
+  work.dx = arena.take(tokens * hidden, dtype);
+  const int64_t chunk_rows = lm_head_chunk_rows(model);
+  work.logits = arena.take_floats(chunk_rows * config.vocab_size);
+  const bool in_place = dtype == DType::kFloat32;
+  work.dlogits = in_place ? TypedPointer(work.logits) : arena.take(chunk_rows * config.vocab_size, dtype);
+  for (TypedPointer* part : {&work.gathered, &work.normed, &work.dgathered}) {
+    *part = arena.take(chunk_rows * hidden, dtype);
+  }
+  for (float** part : {&work.row_max, &work.row_log_sum, &work.row_entropy}) *part = arena.take_floats(chunk_rows);
   for (float** part : {&work.logprobs, &work.dlogprobs, &work.weights, &work.advantages, &work.behavior_logprobs,
                        &work.ref_logprobs}) {
-    *part = arena.take(tokens);
+    *part = arena.take_floats(tokens);
   }
   return work;
-}
-
-// What is predicted, in order of the row that predicts it.
-struct TargetPlan {
-  std::vector<int64_t> tokens;      // target -> index in the batch
-  std::vector<int32_t> token_ids;   // target -> predicted token id
-  std::vector<int32_t> chunk_rows;  // target -> row within its chunk
-  std::vector<int32_t> logit_rows;  // distinct rows of the batch that predict something
-  struct Chunk {
-    int64_t first_row, num_rows;  // of logit_rows
-    int64_t first_target, num_targets;
-  };
-  std::vector<Chunk> chunks;
-};
-
-TargetPlan plan_targets(const PackedBatch& batch, const PrefixForest& forest, const std::vector<bool>& is_target,
-                        int64_t rows_per_chunk) {
-  TargetPlan plan;
-  for (int64_t t = 0; t < batch.num_tokens; ++t) {
-    if (is_target[t]) plan.tokens.push_back(t);
-  }
-  const auto row_of = [&](int64_t t) { return forest.rows[t - 1]; };
-  std::stable_sort(plan.tokens.begin(), plan.tokens.end(), [&](int64_t a, int64_t b) { return row_of(a) < row_of(b); });
-  for (const int64_t t : plan.tokens) {
-    if (plan.logit_rows.empty() || plan.logit_rows.back() != row_of(t)) {
-      const auto row = static_cast<int64_t>(plan.logit_rows.size());
-      if (row % rows_per_chunk == 0) {
-        plan.chunks.push_back({row, 0, static_cast<int64_t>(plan.token_ids.size()), 0});
-      }
-      plan.logit_rows.push_back(row_of(t));
-      ++plan.chunks.back().num_rows;
-    }
-    plan.chunk_rows.push_back(static_cast<int32_t>(plan.chunks.back().num_rows - 1));
-    plan.token_ids.push_back(batch.token_ids[t]);
-    ++plan.chunks.back().num_targets;
-  }
-  return plan;
 }
 
 }  // namespace
@@ -127,28 +83,27 @@ struct Trainer::State {
   Model::State& model;
   Backend& backend;
   TrainerOptions options;
-  DeviceArray<float> arena;
+  DeviceArray<std::byte> arena;
   Workspace work;
   DeviceArray<int32_t> indices;  // [5, max_tokens]: token ids, positions, logit rows, target rows, target token ids
-  DeviceArray<float> kv;         // keys, values and their gradients of one layer
+  DeviceArray<std::byte> kv;     // keys, values and their gradients of one layer
   int64_t kv_blocks = 0;
   KvBlocks cache{}, dcache{};
   DeviceArray<float> gradients, first_moment, second_moment;  // flat, see ParameterTable
-  DeviceArray<float> update_rows;                             // fp32 weights while they are updated
   int64_t num_steps = 0;
 
   int32_t* index_array(int64_t index) { return indices.get() + index * options.max_tokens; }
   void reserve_blocks(int64_t count);
-  // Uploads the rows of the forest and runs the layers; keeps activations for a backward pass if asked.
-  RowBatch upload_rows(const PrefixForest& forest);
+  std::unique_ptr<AttentionPlan> plan_attention(const PrefixForest& forest);
+  RowBatch upload_rows(const PrefixForest& forest, const AttentionPlan& attention);
   void upload_targets(const TargetPlan& plan);
-  // Returns the input of the final norm.
-  float* forward_layers(const RowBatch& rows, bool keep_activations);
+  // Runs the layers, keeps activations for a backward pass if asked, and returns the input of the final norm.
+  TypedPointer forward_layers(const RowBatch& rows, bool keep_activations);
   void backward_layers(const RowBatch& rows);
   LayerActivations activations_of(int64_t layer) const;
   Targets chunk_targets(const TargetPlan::Chunk& chunk);
-  void chunk_logprobs(const TargetPlan::Chunk& chunk, const float* x, float temperature);
-  void update_tensor(const StoredTensor& tensor, int64_t index, const AdamWStep& step);
+  void chunk_logprobs(const TargetPlan::Chunk& chunk, ConstTypedPointer x, float temperature);
+  void update_tensor(int64_t index, const AdamWStep& step);
   float* flat(TensorKind kind) const;
 };
 
@@ -158,41 +113,47 @@ Trainer::State::State(Model::State& model, const TrainerOptions& options)
            "max_tokens: got " + std::to_string(options.max_tokens) + ", must be in [1, 2^28]");
   Arena size(nullptr);
   plan_workspace(size, model, options);
-  arena = DeviceArray<float>(backend, size.used());
+  arena = DeviceArray<std::byte>(backend, size.used());
   Arena parts(arena.get());
   work = plan_workspace(parts, model, options);
   indices = DeviceArray<int32_t>(backend, 5 * options.max_tokens);
   reserve_blocks(options.max_tokens / kKvBlockTokens + options.max_tokens / 128 + 16);
-  for (DeviceArray<float>* array : {&gradients, &first_moment, &second_moment}) {
-    *array = DeviceArray<float>(backend, model.table.num_flat_elements);
+  gradients = DeviceArray<float>(backend, model.table.num_flat_elements);
+  for (DeviceArray<float>* moment : {&first_moment, &second_moment}) {
+    *moment = DeviceArray<float>::optimizer_state(backend, model.table.num_flat_elements);
+  }
+  for (const DeviceArray<float>* array : {&gradients, &first_moment, &second_moment}) {
     backend.zero(array->get(), array->bytes());
   }
   model.ensure_master();
-  int64_t widest = 0;
-  for (const StoredTensor& tensor : model.table.tensors) widest = std::max(widest, tensor.cols);
-  update_rows = DeviceArray<float>(backend, std::max(kOptimizerElements, widest));
 }
 
 // Short sequences leave blocks partly empty, so their number has no useful bound by max_tokens: the four arrays grow.
 void Trainer::State::reserve_blocks(int64_t count) {
   if (count <= kv_blocks) return;
-  const int64_t floats = count * kKvBlockTokens * model.config.num_kv_heads * model.config.head_dim;
-  kv = DeviceArray<float>();
+  const DType dtype = backend.activation_dtype();
+  const int64_t elements = count * kKvBlockTokens * model.config.num_kv_heads * model.config.head_dim;
+  kv = DeviceArray<std::byte>();
   kv_blocks = 0;
-  kv = DeviceArray<float>(backend, 4 * floats);
+  kv = DeviceArray<std::byte>(backend, 4 * elements * dtype_bytes(dtype));
   kv_blocks = count;
-  cache = {kv.get(), kv.get() + floats};
-  dcache = {kv.get() + 2 * floats, kv.get() + 3 * floats};
+  const TypedPointer first(kv.get(), dtype);
+  cache = {first, first + elements};
+  dcache = {first + 2 * elements, first + 3 * elements};
 }
 
-RowBatch Trainer::State::upload_rows(const PrefixForest& forest) {
+std::unique_ptr<AttentionPlan> Trainer::State::plan_attention(const PrefixForest& forest) {
+  return backend.plan_attention(model.attention, forest.slices.data(), static_cast<int64_t>(forest.slices.size()));
+}
+
+RowBatch Trainer::State::upload_rows(const PrefixForest& forest, const AttentionPlan& attention) {
   const int64_t rows = forest.num_rows();
   const int64_t longest = rows == 0 ? 0 : *std::max_element(forest.positions.begin(), forest.positions.end()) + 1;
   model.reserve_positions(longest);
   reserve_blocks(forest.num_blocks);
   backend.upload(index_array(0), forest.token_ids.data(), rows * static_cast<int64_t>(sizeof(int32_t)));
   backend.upload(index_array(1), forest.positions.data(), rows * static_cast<int64_t>(sizeof(int32_t)));
-  return {rows, index_array(0), index_array(1), forest.slices.data(), static_cast<int64_t>(forest.slices.size())};
+  return {rows, index_array(0), index_array(1), attention};
 }
 
 void Trainer::State::upload_targets(const TargetPlan& plan) {
@@ -208,7 +169,7 @@ LayerActivations Trainer::State::activations_of(int64_t layer) const {
   return activations;
 }
 
-float* Trainer::State::forward_layers(const RowBatch& rows, bool keep_activations) {
+TypedPointer Trainer::State::forward_layers(const RowBatch& rows, bool keep_activations) {
   backend.embedding_forward(work.layer_inputs[0], model.matrix(model.table.embedding), rows.token_ids, rows.num_rows);
   for (int64_t layer = 0; layer < model.config.num_layers; ++layer) {
     LayerActivations activations = activations_of(keep_activations ? layer : 0);
@@ -224,7 +185,7 @@ void Trainer::State::backward_layers(const RowBatch& rows) {
     const LayerActivations activations = activations_of(layer);
     // The last layer's activations are still there.
     if (options.recompute_activations && layer + 1 < model.config.num_layers) {
-      layer_forward(model, layer, activations, work.scratch, nullptr, cache, rows);
+      layer_forward(model, layer, activations, work.scratch, {}, cache, rows);
     }
     layer_backward(model, layer, activations, work.scratch, work.dx, gradients.get(), cache, dcache, rows);
   }
@@ -236,7 +197,7 @@ Targets Trainer::State::chunk_targets(const TargetPlan::Chunk& chunk) {
   return {chunk.num_targets, index_array(3) + chunk.first_target, index_array(4) + chunk.first_target};
 }
 
-void Trainer::State::chunk_logprobs(const TargetPlan::Chunk& chunk, const float* x, float temperature) {
+void Trainer::State::chunk_logprobs(const TargetPlan::Chunk& chunk, ConstTypedPointer x, float temperature) {
   lm_head_logits(model, work.logits, work.gathered, work.normed, x, index_array(2) + chunk.first_row, chunk.num_rows);
   backend.logprob_forward(work.logprobs + chunk.first_target, work.row_max, work.row_log_sum, work.row_entropy,
                           work.logits, chunk_targets(chunk), chunk.num_rows, model.config.vocab_size, temperature);
@@ -264,10 +225,11 @@ void Trainer::logprobs(const PackedBatch& batch, float temperature, float* logpr
   const PrefixForest forest =
       build_prefix_forest(batch.token_ids, batch.cu_seqlens, lengths.data(), batch.num_sequences);
   if (forest.num_rows() == 0) return;
-  const TargetPlan plan = plan_targets(batch, forest, is_target, lm_head_chunk_rows(vocab_size));
-  const RowBatch rows = state.upload_rows(forest);
+  const TargetPlan plan = plan_targets(batch, forest, is_target, lm_head_chunk_rows(state.model));
+  const auto attention = state.plan_attention(forest);
+  const RowBatch rows = state.upload_rows(forest, *attention);
   state.upload_targets(plan);
-  const float* x = state.forward_layers(rows, false);
+  const TypedPointer x = state.forward_layers(rows, false);
 
   std::vector<float> values(plan.tokens.size());
   std::vector<float> row_entropies(plan.logit_rows.size());
@@ -304,8 +266,9 @@ LossStats Trainer::forward_backward(const PackedBatch& batch, const LossSettings
   const PrefixForest forest =
       build_prefix_forest(batch.token_ids, batch.cu_seqlens, lengths.data(), batch.num_sequences);
   if (forest.num_rows() == 0) return stats;
-  const TargetPlan plan = plan_targets(batch, forest, is_target, lm_head_chunk_rows(vocab_size));
-  const RowBatch rows = state.upload_rows(forest);
+  const TargetPlan plan = plan_targets(batch, forest, is_target, lm_head_chunk_rows(state.model));
+  const auto attention = state.plan_attention(forest);
+  const RowBatch rows = state.upload_rows(forest, *attention);
   state.upload_targets(plan);
 
   std::vector<float> values(plan.tokens.size());
@@ -321,8 +284,8 @@ LossStats Trainer::forward_backward(const PackedBatch& batch, const LossSettings
                           upload_per_target(work.ref_logprobs, batch.ref_logprobs)};
   const auto from = [](const float* values, int64_t first) { return values == nullptr ? nullptr : values + first; };
 
-  const float* x = state.forward_layers(rows, true);
-  state.backend.zero(work.dx, rows.num_rows * state.model.config.hidden_size * kFloat);
+  const TypedPointer x = state.forward_layers(rows, true);
+  state.backend.zero(work.dx.data, rows.num_rows * state.model.config.hidden_size * dtype_bytes(work.dx.dtype));
   for (const TargetPlan::Chunk& chunk : plan.chunks) {
     state.chunk_logprobs(chunk, x, loss.temperature);
     const int64_t first = chunk.first_target;
@@ -331,9 +294,9 @@ LossStats Trainer::forward_backward(const PackedBatch& batch, const LossSettings
                              {from(inputs.weights, first), from(inputs.advantages, first),
                               from(inputs.behavior_logprobs, first), from(inputs.ref_logprobs, first)},
                              loss);
-    state.backend.logprob_backward(work.logits, work.dlogprobs + first, work.row_max, work.row_log_sum, targets,
-                                   chunk.num_rows, vocab_size, loss.temperature);
-    lm_head_backward(state.model, work.dx, state.gradients.get(), work.logits, work.gathered, work.normed,
+    state.backend.logprob_backward(work.dlogits, work.logits, work.dlogprobs + first, work.row_max, work.row_log_sum,
+                                   targets, chunk.num_rows, vocab_size, loss.temperature);
+    lm_head_backward(state.model, work.dx, state.gradients.get(), work.dlogits, work.gathered, work.normed,
                      work.dgathered, state.index_array(2) + chunk.first_row, chunk.num_rows);
   }
   state.backward_layers(rows);
@@ -348,17 +311,14 @@ LossStats Trainer::forward_backward(const PackedBatch& batch, const LossSettings
 
 void Trainer::zero_gradients() { state_->backend.zero(state_->gradients.get(), state_->gradients.bytes()); }
 
-// Weights that are plain fp32 only inside their device layout pass through a buffer that fits the cache.
-void Trainer::State::update_tensor(const StoredTensor& tensor, int64_t index, const AdamWStep& step) {
-  const int64_t rows_at_once = std::max<int64_t>(1, kOptimizerElements / tensor.cols);
-  for (int64_t row = 0; row < tensor.rows; row += rows_at_once) {
-    const int64_t count = std::min(rows_at_once, tensor.rows - row);
-    const int64_t offset = tensor.gradient_offset + row * tensor.cols;
-    float* weights = model.master.count() > 0 ? model.master.get() + offset : update_rows.get();
-    if (model.master.count() == 0) model.load_rows(index, row, count, weights);
-    backend.adamw_step(weights, gradients.get() + offset, first_moment.get() + offset, second_moment.get() + offset,
-                       count * tensor.cols, step);
-    model.store_rows(index, row, count, weights);
+void Trainer::State::update_tensor(int64_t index, const AdamWStep& step) {
+  const StoredTensor& tensor = model.table.tensors[index];
+  const AdamWState all{model.master.get(), gradients.get(), first_moment.get(), second_moment.get()};
+  const AdamWState state = all + tensor.gradient_offset;
+  if (tensor.is_matrix) {
+    backend.adamw_matrix(*model.matrices[index], state, step);
+  } else {
+    backend.adamw_vector(model.vector(index), model.weight_dtype, tensor.rows, state, step);
   }
 }
 
@@ -376,9 +336,8 @@ OptimizerStepResult Trainer::optimizer_step(const OptimizerSettings& settings) {
     step.gradient_scale = std::min(1.0, settings.max_grad_norm / (norm + 1e-6));
   }
   for (size_t index = 0; index < state.model.table.tensors.size(); ++index) {
-    const StoredTensor& tensor = state.model.table.tensors[index];
-    step.weight_decay = tensor.decayed ? settings.weight_decay : 0.0;
-    state.update_tensor(tensor, static_cast<int64_t>(index), step);
+    step.weight_decay = state.model.table.tensors[index].decayed ? settings.weight_decay : 0.0;
+    state.update_tensor(static_cast<int64_t>(index), step);
   }
   state.backend.synchronize();
   return {norm, false};

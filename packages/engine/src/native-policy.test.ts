@@ -160,7 +160,7 @@ describe("life", () => {
   test("auto says why it is on the CPU, cuda fails loudly where there is none", async () => {
     await using policy = await tinyPolicy({ device: "auto" });
     if (policy.device !== "cpu") return;
-    expect(policy.deviceNote).toContain("cuda");
+    expect(policy.deviceNote).toMatch(/^running on the CPU: (no CUDA device|this build has no CUDA backend|the )[^:]*/);
     await expect(tinyPolicy({ device: "cuda" })).rejects.toMatchObject({ code: "WS_UNSUPPORTED" });
   });
 

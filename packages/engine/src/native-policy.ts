@@ -252,9 +252,15 @@ async function startEngine(config: ModelConfig, options: ResolvedCreateOptions):
       return { ...(await start("cuda")), deviceNote: undefined };
     } catch (error) {
       if (!isUnsupported(error)) throw error;
-      return { ...(await start("cpu")), deviceNote: `running on the CPU: ${errorMessage(error)}` };
+      return { ...(await start("cpu")), deviceNote: `running on the CPU: ${reasonOf(error)}` };
     }
   });
+}
+
+/** The sentence of a native error without the operation that it begins with. */
+function reasonOf(error: unknown): string {
+  const op = error instanceof Error && "op" in error ? `${String(error.op)}: ` : "";
+  return errorMessage(error).replace(op, "");
 }
 
 function isUnsupported(error: unknown): boolean {

@@ -35,7 +35,9 @@ const engineShape = {
   weightDtype: z
     .enum(["float32", "bfloat16"])
     .default("float32")
-    .describe("How weights are stored; arithmetic is float32 and bfloat16 keeps a float32 master copy once trained."),
+    .describe(
+      "How weights are stored, and activations on CUDA; sums are float32, and bfloat16 keeps a float32 master copy.",
+    ),
   maxContextTokens: positive
     .optional()
     .describe("Longest prompt plus completion; by default what the model allows, at most 32768."),

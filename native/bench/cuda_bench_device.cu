@@ -1,0 +1,302 @@
+// Speed of the CUDA kernels that memory bounds, at the sizes of Qwen3-4B and 32,768 tokens: one JSON object a line with
+// microseconds, GB/s and the share of the copy bandwidth measured before. The bytes are those that a kernel has to
+// move: every array once, but logits in the forward pass twice, since a row's sums need its maximum and a row fits in
+// no cache. Needs a GPU. Usage: cuda_bench [name filter]
+#include <algorithm>
+#include <cstdio>
+#include <exception>
+#include <functional>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "cuda/adamw.h"
+#include "cuda/embedding.h"
+#include "cuda/gpu.h"
+#include "cuda/logprob.h"
+#include "cuda/qk_norm_rope.h"
+#include "cuda/rms_norm.h"
+#include "cuda/rows.h"
+#include "cuda/swiglu.h"
+#include "cuda/token_loss.h"
+
+using namespace wideseek;
+using namespace wideseek::cuda;
+
+namespace {
+
+constexpr int64_t T = 32768, C = 2560, F = 9728, H = 32, K = 8, D = 128, V = 151936;
+constexpr int64_t kLogitRows = 1766;  // of a chunk of 2^28 logits
+constexpr AttentionShape kShape{H, K, D};
+constexpr float kEps = 1e-6f;
+
+// Uniform in [-scale, scale].
+template <typename E>
+__global__ void fill_kernel(E* values, int64_t count, float scale) {
+  for (int64_t i = static_cast<int64_t>(blockIdx.x) * blockDim.x + threadIdx.x; i < count;
+       i += static_cast<int64_t>(gridDim.x) * blockDim.x) {
+    uint32_t state = static_cast<uint32_t>(i) * 747796405u + 2891336453u;
+    state = ((state >> ((state >> 28) + 4)) ^ state) * 277803737u;
+    values[i] = from_float<E>(scale * static_cast<float>(static_cast<int32_t>(state)) * 0x1p-31f);
+  }
+}
+
+// Device arrays that live as long as it does.
+class Arrays {
+ public:
+  explicit Arrays(Gpu& gpu) : gpu_(gpu) {}
+  Arrays(const Arrays&) = delete;
+  Arrays& operator=(const Arrays&) = delete;
+  ~Arrays() {
+    for (void* pointer : pointers_) gpu_.release(pointer);
+  }
+  float* fp32(int64_t count, float scale = 1) { return filled<float>(count, scale); }
+  TypedPointer bf16(int64_t count, float scale = 1) { return {filled<BF16>(count, scale), DType::kBFloat16}; }
+  int32_t* integers(const std::vector<int32_t>& values) {
+    const auto bytes = static_cast<int64_t>(values.size() * sizeof(int32_t));
+    auto* const array = static_cast<int32_t*>(raw(bytes));
+    gpu_.upload(array, values.data(), bytes);
+    return array;
+  }
+  void* raw(int64_t bytes) {
+    void* const pointer = gpu_.allocate(bytes);
+    WS_CHECK(pointer != nullptr, kOutOfMemory, "cuda_bench", std::to_string(bytes) + " bytes");
+    pointers_.push_back(pointer);
+    return pointer;
+  }
+
+ private:
+  template <typename E>
+  E* filled(int64_t count, float scale) {
+    auto* const array = static_cast<E*>(raw(count * static_cast<int64_t>(sizeof(E))));
+    launch(fill_kernel<E>, {1024, 256}, gpu_.stream(), array, count, scale);
+    return array;
+  }
+  Gpu& gpu_;
+  std::vector<void*> pointers_;
+};
+
+struct Times {
+  double min, median;  // seconds
+};
+
+class Bench {
+ public:
+  Bench(Gpu& gpu, std::string filter) : gpu_(gpu), filter_(std::move(filter)) {
+    check(cudaEventCreate(&begin_), "cudaEventCreate");
+    check(cudaEventCreate(&end_), "cudaEventCreate");
+  }
+  Bench(const Bench&) = delete;
+  Bench& operator=(const Bench&) = delete;
+  ~Bench() {
+    cudaEventDestroy(begin_);
+    cudaEventDestroy(end_);
+  }
+
+  void measure_copy() {
+    Arrays arrays(gpu_);
+    constexpr int64_t kBytes = int64_t{1} << 30;
+    void* const to = arrays.raw(kBytes);
+    const void* const from = arrays.raw(kBytes);
+    const Times times = time([&] { gpu_.copy(to, from, kBytes); });
+    copy_bandwidth_ = 2.0 * kBytes / times.median;
+    std::printf("{\"kernel\":\"copy\",\"us\":%.1f,\"gbps\":%.1f}\n", times.median * 1e6, copy_bandwidth_ * 1e-9);
+  }
+
+  bool wanted(const char* name) const { return std::string(name).find(filter_) != std::string::npos; }
+
+  void run(const char* name, const char* dtype, int64_t bytes, const std::function<void(Stream)>& kernel) {
+    const Times times = time([&] { kernel(gpu_.stream()); });
+    const double bandwidth = static_cast<double>(bytes) / times.median;
+    std::printf("{\"kernel\":\"%s\",\"dtype\":\"%s\",\"us\":%.1f,\"min_us\":%.1f,", name, dtype, times.median * 1e6,
+                times.min * 1e6);
+    std::printf("\"gbps\":%.1f,\"share_of_copy\":%.3f}\n", bandwidth * 1e-9, bandwidth / copy_bandwidth_);
+    std::fflush(stdout);
+  }
+
+ private:
+  Times time(const std::function<void()>& body) {
+    constexpr int kWarmUps = 3, kRuns = 20;
+    std::vector<double> seconds;
+    for (int i = 0; i < kWarmUps + kRuns; ++i) {
+      check(cudaEventRecord(begin_, gpu_.stream()), "cudaEventRecord");
+      body();
+      check(cudaEventRecord(end_, gpu_.stream()), "cudaEventRecord");
+      gpu_.synchronize();
+      float milliseconds = 0;
+      check(cudaEventElapsedTime(&milliseconds, begin_, end_), "cudaEventElapsedTime");
+      if (i >= kWarmUps) seconds.push_back(milliseconds * 1e-3);
+    }
+    std::sort(seconds.begin(), seconds.end());
+    return {seconds.front(), seconds[seconds.size() / 2]};
+  }
+
+  Gpu& gpu_;
+  std::string filter_;
+  cudaEvent_t begin_ = nullptr, end_ = nullptr;
+  double copy_bandwidth_ = 0;
+};
+
+void bench_rms_norm(Bench& bench, Gpu& gpu) {
+  Arrays arrays(gpu);
+  const TypedPointer out = arrays.bf16(T * C), x = arrays.bf16(T * C), dx = arrays.bf16(T * C);
+  const TypedPointer dweight = arrays.fp32(C);
+  const float* const weight = arrays.fp32(C);
+  float* const scratch = arrays.fp32(rms_norm_backward_scratch(C));
+  if (bench.wanted("rms_norm_forward")) {
+    bench.run("rms_norm_forward", "bf16", T * C * 4,
+              [&](Stream stream) { rms_norm_forward(stream, out, x, weight, T, C, kEps); });
+  }
+  if (bench.wanted("rms_norm_backward")) {
+    bench.run("rms_norm_backward", "bf16", T * C * 8, [&](Stream stream) {
+      rms_norm_backward(stream, dx, dweight, out, x, weight, T, C, kEps, scratch);
+    });
+  }
+}
+
+void bench_qk_norm_rope(Bench& bench, Gpu& gpu) {
+  Arrays arrays(gpu);
+  const int64_t N = kShape.qkv_size(), rotated = (H + K) * D;
+  const TypedPointer qkv = arrays.bf16(T * N), dqkv = arrays.bf16(T * N);
+  const TypedPointer dq_norm = arrays.fp32(D), dk_norm = arrays.fp32(D);
+  const float *const q_norm = arrays.fp32(D), *const k_norm = arrays.fp32(D);
+  const float *const cos = arrays.fp32(T * D / 2), *const sin = arrays.fp32(T * D / 2);
+  std::vector<int32_t> places(static_cast<size_t>(T));
+  for (int64_t t = 0; t < T; ++t) places[t] = static_cast<int32_t>(t);
+  const int32_t* const positions = arrays.integers(places);
+  float* const scratch = arrays.fp32(qk_norm_rope_backward_scratch(kShape));
+  if (bench.wanted("qk_norm_rope_forward")) {
+    bench.run("qk_norm_rope_forward", "bf16", T * (N * 4 + D * 4), [&](Stream stream) {
+      qk_norm_rope_forward(stream, dqkv, qkv, q_norm, k_norm, cos, sin, positions, kShape, T, kEps);
+    });
+  }
+  if (bench.wanted("qk_norm_rope_backward")) {
+    bench.run("qk_norm_rope_backward", "bf16", T * (rotated * 6 + D * 4), [&](Stream stream) {
+      qk_norm_rope_backward(stream, dqkv, dq_norm, dk_norm, qkv, q_norm, k_norm, cos, sin, positions, kShape, T, kEps,
+                            scratch);
+    });
+  }
+}
+
+void bench_swiglu(Bench& bench, Gpu& gpu) {
+  Arrays arrays(gpu);
+  const TypedPointer gate_up = arrays.bf16(T * 2 * F), out = arrays.bf16(T * F);
+  if (bench.wanted("swiglu_forward")) {
+    bench.run("swiglu_forward", "bf16", T * F * 6,
+              [&](Stream stream) { swiglu_forward(stream, out, gate_up, T, F); });
+  }
+  if (bench.wanted("swiglu_backward")) {
+    bench.run("swiglu_backward", "bf16", T * F * 10,
+              [&](Stream stream) { swiglu_backward(stream, gate_up, out, T, F); });
+  }
+}
+
+// Every token of the batch another one: the most memory that the embedding's gradient can touch.
+void bench_rows(Bench& bench, Gpu& gpu) {
+  Arrays arrays(gpu);
+  const TypedPointer table = arrays.bf16(V * C), x = arrays.bf16(T * C), out = arrays.bf16(T * C);
+  std::vector<int32_t> places(static_cast<size_t>(T)), tokens(static_cast<size_t>(T));
+  for (int64_t t = 0; t < T; ++t) {
+    places[t] = static_cast<int32_t>(T - 1 - t);
+    tokens[t] = static_cast<int32_t>(t * 4099 % V);
+  }
+  const int32_t *const rows = arrays.integers(places), *const token_ids = arrays.integers(tokens);
+  if (bench.wanted("embedding_forward")) {
+    bench.run("embedding_forward", "bf16", T * C * 4,
+              [&](Stream stream) { embedding_forward(stream, out, table, token_ids, T, C); });
+  }
+  if (bench.wanted("embedding_backward")) {
+    float* const scratch = arrays.fp32(embedding_backward_scratch(T, C));
+    bench.run("embedding_backward", "bf16", T * C * 6,
+              [&](Stream stream) { embedding_backward(stream, table, x, token_ids, T, C, scratch); });
+  }
+  if (bench.wanted("gather_rows")) {
+    bench.run("gather_rows", "bf16", T * C * 4, [&](Stream stream) { gather_rows(stream, out, x, rows, T, C); });
+  }
+  if (bench.wanted("scatter_rows")) {
+    bench.run("scatter_rows", "bf16", T * C * 4, [&](Stream stream) { scatter_rows(stream, out, x, rows, T, C); });
+  }
+}
+
+void bench_loss(Bench& bench, Gpu& gpu) {
+  Arrays arrays(gpu);
+  constexpr int64_t R = kLogitRows;
+  float* const logits = arrays.fp32(R * V, 4);
+  const TypedPointer dlogits(arrays.raw(R * V * 2), DType::kBFloat16);
+  std::vector<int32_t> rows, tokens;
+  for (int64_t r = 0; r < R; ++r) {
+    rows.push_back(static_cast<int32_t>(r));
+    tokens.push_back(static_cast<int32_t>(r * 83 % V));
+  }
+  const Targets targets{R, arrays.integers(rows), arrays.integers(tokens)};
+  float *const logprobs = arrays.fp32(R), *const dlogprobs = arrays.fp32(R), *const row_max = arrays.fp32(R),
+               *const log_sums = arrays.fp32(R), *const entropies = arrays.fp32(R);
+  float* const scratch = arrays.fp32(std::max(logprob_forward_scratch(R), logprob_backward_scratch(R)));
+  const auto forward = [&](Stream stream) {
+    logprob_forward(stream, logprobs, row_max, log_sums, entropies, logits, targets, R, V, 1, scratch);
+  };
+  forward(gpu.stream());
+  if (bench.wanted("logprob_forward")) bench.run("logprob_forward", "fp32", R * V * 8, forward);
+  if (bench.wanted("logprob_backward")) {
+    bench.run("logprob_backward", "bf16", R * V * 6, [&](Stream stream) {
+      logprob_backward(stream, dlogits, logits, dlogprobs, row_max, log_sums, targets, R, V, 1, scratch);
+    });
+  }
+  if (bench.wanted("token_loss")) {
+    auto* const stats = static_cast<LossStats*>(arrays.raw(sizeof(LossStats)));
+    const LossInputs inputs{arrays.fp32(R), arrays.fp32(R), logprobs, logprobs};
+    const LossSettings settings{LossKind::kGrpo, 1, 0.2f, 0.28f, 3, 0.1f};
+    bench.run("token_loss", "fp32", R * 28, [&](Stream stream) {
+      token_loss(stream, dlogprobs, stats, logprobs, entropies, targets, inputs, settings);
+    });
+  }
+  if (bench.wanted("logprob_backward")) {  // last: it overwrites the logits
+    bench.run("logprob_backward", "fp32", R * V * 8, [&](Stream stream) {
+      logprob_backward(stream, logits, logits, dlogprobs, row_max, log_sums, targets, R, V, 1, scratch);
+    });
+  }
+}
+
+// The token embedding, the largest matrix.
+void bench_optimizer(Bench& bench, Gpu& gpu) {
+  Arrays arrays(gpu);
+  constexpr int64_t kCount = V * C;
+  const TypedPointer weights = arrays.bf16(kCount);
+  const AdamWState half{arrays.fp32(kCount), arrays.bf16(kCount), arrays.fp32(kCount, 0), arrays.fp32(kCount, 0)};
+  AdamWState full = half;
+  full.gradients = arrays.fp32(kCount);
+  const AdamWStep step{1e-6, 0.9, 0.95, 1e-8, 0.1, 1.0, 10};
+  auto* const sum = static_cast<double*>(arrays.raw(sizeof(double)));
+  float* const scratch = arrays.fp32(sum_squares_scratch());
+  for (const AdamWState& state : {half, full}) {
+    const bool is_half = state.gradients.dtype == DType::kBFloat16;
+    const char* const dtype = is_half ? "bf16" : "fp32";
+    const int64_t gradient_bytes = is_half ? 2 : 4;
+    if (bench.wanted("sum_squares")) {
+      bench.run("sum_squares", dtype, kCount * gradient_bytes,
+                [&](Stream stream) { sum_squares(stream, sum, state.gradients, kCount, scratch); });
+    }
+    if (bench.wanted("adamw")) {
+      bench.run("adamw", dtype, kCount * (24 + 2 + 2 * gradient_bytes),
+                [&](Stream stream) { adamw_matrix(stream, weights, kCount, state, step); });
+    }
+  }
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  try {
+    Gpu gpu(0);
+    Bench bench(gpu, argc > 1 ? argv[1] : "");
+    bench.measure_copy();
+    for (const auto& group :
+         {bench_rms_norm, bench_qk_norm_rope, bench_swiglu, bench_rows, bench_loss, bench_optimizer}) {
+      group(bench, gpu);
+    }
+    return 0;
+  } catch (const std::exception& error) {
+    std::fprintf(stderr, "%s\n", error.what());
+    return 1;
+  }
+}

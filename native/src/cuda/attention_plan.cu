@@ -1,0 +1,255 @@
+// Lists tiles of queries and of keys on the host and uploads each set of lists in one piece.
+#include "cuda/attention_plan.h"
+
+#include <algorithm>
+#include <cstring>
+#include <limits>
+#include <numeric>
+#include <string>
+
+#include "base/error.h"
+
+namespace wideseek::cuda {
+namespace {
+
+constexpr int64_t kBlockTokens = kKvBlockTokens;
+
+int64_t length_of(const SequenceSlice& slice) { return slice.first_position + slice.num_rows; }
+
+void check_arguments(const AttentionShape& shape, const SequenceSlice* slices, int64_t num_slices) {
+  WS_CHECK(
+      shape.num_kv_heads > 0 && shape.num_heads > 0 && shape.num_heads % shape.num_kv_heads == 0 && shape.head_dim > 0,
+      kInvalidArgument, "plan_attention",
+      "num_heads " + std::to_string(shape.num_heads) + ", num_kv_heads " + std::to_string(shape.num_kv_heads) +
+          ", head_dim " + std::to_string(shape.head_dim) + "; kv heads must divide heads");
+  constexpr int64_t kMost = std::numeric_limits<int32_t>::max() / kBlockTokens;
+  for (int64_t s = 0; s < num_slices; ++s) {
+    const SequenceSlice& slice = slices[s];
+    WS_CHECK(slice.first_row >= 0 && slice.num_rows >= 0 && slice.first_position >= 0 &&
+                 slice.first_row + slice.num_rows <= kMost && length_of(slice) <= kMost,
+             kInvalidArgument, "plan_attention",
+             "slice " + std::to_string(s) + " has first_row " + std::to_string(slice.first_row) + ", num_rows " +
+                 std::to_string(slice.num_rows) + ", first_position " + std::to_string(slice.first_position));
+    for (int64_t b = 0; slice.num_rows > 0 && b * kBlockTokens < length_of(slice); ++b) {
+      WS_CHECK(slice.block_table[b] >= 0 && slice.block_table[b] < kMost, kInvalidArgument, "plan_attention",
+               "slice " + std::to_string(s) + " names block " + std::to_string(slice.block_table[b]));
+    }
+  }
+}
+
+// Lists laid one after the other, each at a multiple of 16 bytes.
+class Lists {
+ public:
+  template <typename T>
+  int64_t add(const std::vector<T>& list) {
+    static_assert(sizeof(T) % sizeof(int32_t) == 0);
+    const auto at = static_cast<int64_t>(words_.size());
+    const size_t words = list.size() * sizeof(T) / sizeof(int32_t);
+    words_.resize(words_.size() + (words + 3) / 4 * 4);
+    if (words > 0) std::memcpy(words_.data() + at, list.data(), words * sizeof(int32_t));
+    return at;
+  }
+  DeviceArray<int32_t> upload(Backend& backend) const {
+    if (words_.empty()) return {};
+    DeviceArray<int32_t> memory(backend, static_cast<int64_t>(words_.size()));
+    backend.upload(memory.get(), words_.data(), memory.bytes());
+    return memory;
+  }
+
+ private:
+  std::vector<int32_t> words_;
+};
+
+template <typename T>
+const T* list_at(const DeviceArray<int32_t>& memory, int64_t offset) {
+  return memory.get() == nullptr ? nullptr : reinterpret_cast<const T*>(memory.get() + offset);
+}
+
+// What the slices of a batch do with one block.
+struct BlockUse {
+  int32_t table_index = -1;      // which 16 positions it covers; -1 = not in use
+  int32_t num_tokens = 0;        // that any slice knows of
+  std::vector<int32_t> readers;  // slices that name it, in order
+  int32_t rows[kBlockTokens];    // that stored its tokens; -1 = none
+};
+
+std::vector<BlockUse> list_block_uses(const SequenceSlice* slices, int64_t num_slices) {
+  std::vector<BlockUse> uses;
+  for (int64_t s = 0; s < num_slices; ++s) {
+    const SequenceSlice& slice = slices[s];
+    for (int64_t b = 0; slice.num_rows > 0 && b * kBlockTokens < length_of(slice); ++b) {
+      const auto block = static_cast<size_t>(slice.block_table[b]);
+      if (block >= uses.size()) uses.resize(block + 1);
+      BlockUse& use = uses[block];
+      if (use.table_index < 0) std::fill(std::begin(use.rows), std::end(use.rows), -1);
+      WS_CHECK(use.table_index < 0 || use.table_index == b, kInvalidArgument, "attention_backward",
+               "block " + std::to_string(block) + " is at two different positions of sequences");
+      use.table_index = static_cast<int32_t>(b);
+      use.num_tokens =
+          std::max(use.num_tokens, static_cast<int32_t>(std::min(kBlockTokens, length_of(slice) - b * kBlockTokens)));
+      use.readers.push_back(static_cast<int32_t>(s));
+    }
+    for (int64_t i = 0; i < slice.num_rows; ++i) {
+      const int64_t position = slice.first_position + i;
+      int32_t& row =
+          uses[static_cast<size_t>(slice.block_table[position / kBlockTokens])].rows[position % kBlockTokens];
+      WS_CHECK(
+          row < 0, kInvalidArgument, "attention_backward",
+          "rows " + std::to_string(row) + " and " + std::to_string(slice.first_row + i) + " are stored to one place");
+      row = static_cast<int32_t>(slice.first_row + i);
+    }
+  }
+  return uses;
+}
+
+struct HostKeyTiles {
+  std::vector<KeyTile> tiles;
+  std::vector<QueryRange> ranges;
+  std::vector<int32_t> key_rows;
+};
+
+// Appends blocks [first, last) of the slice's table as one tile.
+void add_key_tile(HostKeyTiles& lists, const SequenceSlice* slices, const SequenceSlice& slice,
+                  const std::vector<BlockUse>& uses, int64_t first, int64_t last) {
+  KeyTile tile{};
+  tile.position = static_cast<int32_t>(first * kBlockTokens);
+  tile.first_range = static_cast<int32_t>(lists.ranges.size());
+  const size_t rows_at = lists.key_rows.size();
+  lists.key_rows.resize(rows_at + kKeyTileKeys, -1);
+  for (int64_t b = first; b < last; ++b) {
+    const int32_t block = slice.block_table[b];
+    const BlockUse& use = uses[static_cast<size_t>(block)];
+    tile.blocks[b - first] = block;
+    tile.num_keys = static_cast<int32_t>((b - first) * kBlockTokens) + use.num_tokens;
+    std::copy(std::begin(use.rows), std::end(use.rows),
+              lists.key_rows.begin() + static_cast<int64_t>(rows_at) + (b - first) * kBlockTokens);
+  }
+  for (const int32_t reader : uses[static_cast<size_t>(tile.blocks[0])].readers) {
+    const SequenceSlice& reading = slices[reader];
+    const int64_t position = std::max<int64_t>(reading.first_position, tile.position);
+    lists.ranges.push_back({static_cast<int32_t>(reading.first_row + position - reading.first_position),
+                            static_cast<int32_t>(length_of(reading) - position), static_cast<int32_t>(position)});
+  }
+  tile.num_ranges = static_cast<int32_t>(lists.ranges.size()) - tile.first_range;
+  lists.tiles.push_back(tile);
+}
+
+HostKeyTiles list_key_tiles(const SequenceSlice* slices, int64_t num_slices) {
+  const std::vector<BlockUse> uses = list_block_uses(slices, num_slices);
+  HostKeyTiles lists;
+  for (int64_t s = 0; s < num_slices; ++s) {
+    const SequenceSlice& slice = slices[s];
+    if (slice.num_rows == 0) continue;
+    const int64_t num_blocks = ceil_div(length_of(slice), kBlockTokens);
+    const auto use_of = [&](int64_t b) -> const BlockUse& { return uses[static_cast<size_t>(slice.block_table[b])]; };
+    for (int64_t first = 0; first < num_blocks;) {
+      int64_t last = first + 1;
+      if (use_of(first).readers.front() == s) {  // else an earlier slice has listed it
+        while (last < num_blocks && last - first < kKeyTileBlocks && use_of(last - 1).num_tokens == kBlockTokens &&
+               use_of(last).readers == use_of(first).readers) {
+          ++last;
+        }
+        add_key_tile(lists, slices, slice, uses, first, last);
+      }
+      first = last;
+    }
+  }
+  return lists;
+}
+
+// Most work first, so that no long tile begins when the others end.
+void sort_by_work(HostKeyTiles& lists) {
+  std::vector<int64_t> work(lists.tiles.size()), order(lists.tiles.size());
+  std::iota(order.begin(), order.end(), 0);
+  for (size_t t = 0; t < work.size(); ++t) {
+    const KeyTile& tile = lists.tiles[t];
+    for (int32_t r = 0; r < tile.num_ranges; ++r)
+      work[t] += lists.ranges[static_cast<size_t>(tile.first_range + r)].num_rows;
+  }
+  std::stable_sort(order.begin(), order.end(), [&](int64_t a, int64_t b) { return work[a] > work[b]; });
+  HostKeyTiles sorted;
+  for (const int64_t t : order) {
+    sorted.tiles.push_back(lists.tiles[static_cast<size_t>(t)]);
+    const auto rows = lists.key_rows.begin() + t * kKeyTileKeys;
+    sorted.key_rows.insert(sorted.key_rows.end(), rows, rows + kKeyTileKeys);
+  }
+  lists.tiles = std::move(sorted.tiles);
+  lists.key_rows = std::move(sorted.key_rows);
+}
+
+}  // namespace
+
+Heads::Heads(const AttentionShape& shape)
+    : num_heads(static_cast<int32_t>(shape.num_heads)),
+      num_kv_heads(static_cast<int32_t>(shape.num_kv_heads)),
+      head_dim(static_cast<int32_t>(shape.head_dim)),
+      group(num_heads / num_kv_heads),
+      per_group(65535u / static_cast<uint32_t>(group) + 1),
+      tile_positions(std::max(1, kTileRows / group)) {}
+
+CudaAttentionPlan::CudaAttentionPlan(Backend& backend, const AttentionShape& shape, const SequenceSlice* slices,
+                                     int64_t num_slices)
+    : backend_(backend),
+      heads_((check_arguments(shape, slices, num_slices), shape)),
+      slices_(slices),
+      num_slices_(num_slices) {
+  std::vector<QueryTile> tiles;
+  std::vector<int32_t> tables;
+  int64_t num_rows = 0;
+  for (int64_t s = 0; s < num_slices; ++s)
+    if (slices[s].num_rows > 0) num_rows = std::max(num_rows, slices[s].first_row + slices[s].num_rows);
+  std::vector<int32_t> row_slots(static_cast<size_t>(num_rows), -1);
+  for (int64_t s = 0; s < num_slices; ++s) {
+    const SequenceSlice& slice = slices[s];
+    if (slice.num_rows == 0) continue;
+    const auto table = static_cast<int32_t>(tables.size());
+    tables.insert(tables.end(), slice.block_table, slice.block_table + ceil_div(length_of(slice), kBlockTokens));
+    for (int64_t i = 0; i < slice.num_rows; ++i) {
+      const int64_t position = slice.first_position + i;
+      row_slots[static_cast<size_t>(slice.first_row + i)] =
+          static_cast<int32_t>(slice.block_table[position / kBlockTokens] * kBlockTokens + position % kBlockTokens);
+    }
+    for (int64_t i = 0; i < slice.num_rows;) {
+      const int64_t position = slice.first_position + i;
+      const int64_t count = std::min(slice.num_rows - i, heads_.tile_positions - position % heads_.tile_positions);
+      tiles.push_back({static_cast<int32_t>(slice.first_row + i), static_cast<int32_t>(count),
+                       static_cast<int32_t>(position), table});
+      i += count;
+    }
+  }
+  std::stable_sort(tiles.begin(), tiles.end(),
+                   [](const QueryTile& a, const QueryTile& b) { return a.position > b.position; });
+  Lists lists;
+  const int64_t tiles_at = lists.add(tiles), tables_at = lists.add(tables), slots_at = lists.add(row_slots);
+  query_memory_ = lists.upload(backend);
+  query_tiles_ = {list_at<QueryTile>(query_memory_, tiles_at), list_at<int32_t>(query_memory_, tables_at),
+                  list_at<int32_t>(query_memory_, slots_at), static_cast<int64_t>(tiles.size()),
+                  static_cast<int64_t>(row_slots.size())};
+}
+
+const KeyTiles& CudaAttentionPlan::key_tiles() const {
+  if (has_key_tiles_) return key_tiles_;
+  HostKeyTiles host = list_key_tiles(slices_, num_slices_);
+  sort_by_work(host);
+  Lists lists;
+  const int64_t tiles_at = lists.add(host.tiles), ranges_at = lists.add(host.ranges),
+                rows_at = lists.add(host.key_rows);
+  key_memory_ = lists.upload(backend_);
+  key_tiles_ = {list_at<KeyTile>(key_memory_, tiles_at), list_at<QueryRange>(key_memory_, ranges_at),
+                list_at<int32_t>(key_memory_, rows_at), static_cast<int64_t>(host.tiles.size())};
+  has_key_tiles_ = true;
+  return key_tiles_;
+}
+
+std::unique_ptr<AttentionPlan> plan_attention(Backend& backend, const AttentionShape& shape,
+                                              const SequenceSlice* slices, int64_t num_slices) {
+  return std::make_unique<CudaAttentionPlan>(backend, shape, slices, num_slices);
+}
+
+const CudaAttentionPlan& cuda_plan(const AttentionPlan& plan) {
+  const auto* own = dynamic_cast<const CudaAttentionPlan*>(&plan);
+  WS_CHECK(own != nullptr, kInternal, "attention", "the plan is not of this device");
+  return *own;
+}
+
+}  // namespace wideseek::cuda

@@ -1,0 +1,104 @@
+// What the attention kernels need to know about a batch, computed once for all layers: which rows a thread block takes,
+// where their keys lie, and for the backward pass which rows attend to which keys. Owns the lists on the device.
+//
+// Query rows are packed: the queries of one kv head's group of query heads at one position stand one after the other,
+// so that a tile of few positions is still a full tile and the heads share what they read. In the forward pass, tiles
+// of queries and of keys begin at multiples of their size in the POSITION: a row's order of summation is that of its
+// position alone.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <vector>
+
+#include "backend.h"
+#include "cuda/platform.h"
+
+namespace wideseek::cuda {
+
+constexpr int kTileRows = 128;     // packed query rows of a query tile, at most
+constexpr int kKeyTileBlocks = 4;  // blocks of a key tile of the backward pass, at most
+constexpr int kKeyTileKeys = kKeyTileBlocks * static_cast<int>(kKvBlockTokens);
+
+// Rows [row, row + num_rows) of the batch at positions [position, ...) of a sequence.
+struct QueryTile {
+  int32_t row, num_rows, position;
+  int32_t table;  // where the sequence's block table begins in `tables`
+};
+
+// Rows [row, row + num_rows) at positions [position, ...): all rows of one slice that may attend to a key tile.
+struct QueryRange {
+  int32_t row, num_rows, position;
+};
+
+// Blocks at consecutive positions that the same slices attend to.
+struct KeyTile {
+  int32_t position, num_keys;
+  int32_t first_range, num_ranges;
+  int32_t blocks[kKeyTileBlocks];
+};
+
+// What the backward pass knows of one head of one row before it begins.
+struct alignas(8) RowStatistic {
+  float lse_log2;  // log2 sum exp of the scaled scores
+  float delta;     // dot(dout, out)
+};
+constexpr float kLog2E = 1.4426950408889634f;
+
+// The lists of the forward pass. Kernels take it by value; pointers are device memory.
+struct QueryTiles {
+  const QueryTile* tiles;    // longest first
+  const int32_t* tables;     // block tables of all slices
+  const int32_t* row_slots;  // [num_rows] block * 16 + place in the block; -1 for a row of no slice
+  int64_t num_tiles, num_rows;
+};
+
+// The lists of the backward pass.
+struct KeyTiles {
+  const KeyTile* tiles;      // most work first
+  const QueryRange* ranges;  // in order of slices for every tile
+  const int32_t* key_rows;   // [num_tiles, kKeyTileKeys] row that stored the key; -1 if none of the batch did
+  int64_t num_tiles;
+};
+
+// The shape as kernels take it.
+struct Heads {
+  int32_t num_heads, num_kv_heads, head_dim;
+  int32_t group;       // query heads of a kv head
+  uint32_t per_group;  // r / group == r * per_group >> 16 for r < 2 * kTileRows, if group <= kTileRows
+  int32_t tile_positions;
+
+  explicit Heads(const AttentionShape& shape);
+  __host__ __device__ int64_t qkv_size() const { return int64_t{num_heads + 2 * num_kv_heads} * head_dim; }
+  __host__ __device__ int64_t out_size() const { return int64_t{num_heads} * head_dim; }
+};
+
+class CudaAttentionPlan final : public AttentionPlan {
+ public:
+  CudaAttentionPlan(Backend& backend, const AttentionShape& shape, const SequenceSlice* slices, int64_t num_slices);
+
+  const Heads& heads() const { return heads_; }
+  const QueryTiles& query_tiles() const { return query_tiles_; }
+  // Listed at the first call, since generation never asks. Throws kInvalidArgument if two rows are stored to one place,
+  // or slices have a block at different positions.
+  const KeyTiles& key_tiles() const;
+
+ private:
+  Backend& backend_;
+  Heads heads_;
+  const SequenceSlice* slices_;
+  int64_t num_slices_;
+  DeviceArray<int32_t> query_memory_;
+  QueryTiles query_tiles_{};
+  mutable DeviceArray<int32_t> key_memory_;
+  mutable KeyTiles key_tiles_{};
+  mutable bool has_key_tiles_ = false;
+};
+
+std::unique_ptr<AttentionPlan> plan_attention(Backend& backend, const AttentionShape& shape,
+                                              const SequenceSlice* slices, int64_t num_slices);
+
+// The plan as this device made it.
+const CudaAttentionPlan& cuda_plan(const AttentionPlan& plan);
+
+}  // namespace wideseek::cuda

@@ -1,0 +1,207 @@
+// Products through cuBLASLt, with one algorithm for each kind, layer shape and element type.
+//
+// cuBLASLt is column-major, so a row-major [r,c] is its [c,r], and every product below is the transpose of ours:
+//   forward          out^T [N,M] = (weight^T [K,N])^T  x^T [K,M]
+//   backward input   dx^T  [K,M] =  weight^T [K,N]     dout^T [N,M]
+//   backward weight  dw^T  [K,N] =  x^T [K,M]         (dout^T [N,M])^T
+#include "cuda/gemm.h"
+
+#include <algorithm>
+#include <map>
+#include <string>
+#include <tuple>
+
+#include "base/error.h"
+#include "cuda/cublaslt.h"
+
+namespace wideseek::cuda {
+namespace {
+
+using namespace cublaslt;
+
+constexpr const char* kOp = "gemm";
+// The algorithm is the best one for this many rows among those that also take all of kRowsToTake.
+constexpr int64_t kTypicalRows = 4096;
+constexpr int64_t kRowsToTake[] = {1, 7, 64, 1000, 40000};
+constexpr int kAlgorithmsToTry = 64;
+
+void check(Status status, const char* call) {
+  WS_CHECK(status == kSuccess, kInternal, kOp, std::string(call) + " failed with status " + std::to_string(status));
+}
+
+#if defined(WIDESEEK_CUDA_EMULATION)
+void* native_handle(Stream) { return nullptr; }
+#else
+void* native_handle(Stream stream) { return stream; }
+#endif
+
+int type_of(DType dtype) { return dtype == DType::kBFloat16 ? kTypeBFloat16 : kTypeFloat32; }
+
+// Rows of M are taken from arrays at any row, so this is what is known of a pointer to them.
+uint32_t row_alignment(int64_t cols, DType dtype) {
+  const int64_t bytes = cols * dtype_bytes(dtype);
+  return static_cast<uint32_t>(std::min<int64_t>(bytes & -bytes, 16));
+}
+
+struct MatrixShape {
+  int64_t rows, cols;  // column-major
+  DType dtype;
+};
+
+// A layer's product with descriptors whose numbers of rows (M) are set anew for each call.
+struct Plan {
+  const Library& library;
+  MatmulDesc desc = nullptr;
+  MatrixLayout a = nullptr, b = nullptr, out = nullptr;
+  bool rows_in_a = false, rows_in_out = false;  // M always is the columns of b
+  Algorithm algorithm{};
+
+  explicit Plan(const Library& lib) : library(lib) {}
+  Plan(const Plan&) = delete;
+  Plan& operator=(const Plan&) = delete;
+  ~Plan() {
+    for (MatrixLayout layout : {a, b, out}) {
+      if (layout != nullptr) library.layout_destroy(layout);
+    }
+    if (desc != nullptr) library.desc_destroy(desc);
+  }
+
+  void set_rows(int64_t M) {
+    const auto cols = static_cast<uint64_t>(M);
+    check(library.layout_set(b, kLayoutCols, &cols, sizeof(cols)), "cublasLtMatrixLayoutSetAttribute");
+    if (rows_in_a) check(library.layout_set(a, kLayoutCols, &cols, sizeof(cols)), "cublasLtMatrixLayoutSetAttribute");
+    if (rows_in_out) {
+      check(library.layout_set(out, kLayoutCols, &cols, sizeof(cols)), "cublasLtMatrixLayoutSetAttribute");
+    }
+  }
+};
+
+MatrixLayout make_layout(const Library& library, const MatrixShape& shape) {
+  MatrixLayout layout = nullptr;
+  check(library.layout_create(&layout, type_of(shape.dtype), static_cast<uint64_t>(shape.rows),
+                              static_cast<uint64_t>(shape.cols), shape.rows),
+        "cublasLtMatrixLayoutCreate");
+  return layout;
+}
+
+// The first candidate that sums the inner dimension in one go and takes every number of rows.
+bool choose_algorithm(Plan& plan, Handle handle, const HeuristicResult* candidates, int count) {
+  const Library& library = plan.library;
+  for (int i = 0; i < count; ++i) {
+    const Algorithm& algorithm = candidates[i].algorithm;
+    int32_t split = 1, out_of_place = 1;
+    uint32_t reduction = 0;
+    size_t written = 0;
+    library.algorithm_config(&algorithm, kConfigSplitK, &split, sizeof(split), &written);
+    library.algorithm_config(&algorithm, kConfigReductionScheme, &reduction, sizeof(reduction), &written);
+    library.algorithm_cap(&algorithm, kCapOutOfPlaceResult, &out_of_place, sizeof(out_of_place), &written);
+    if (candidates[i].state != kSuccess || split > 1 || reduction != 0 || out_of_place == 0) continue;
+    const bool takes_all = std::all_of(std::begin(kRowsToTake), std::end(kRowsToTake), [&](int64_t rows) {
+      plan.set_rows(rows);
+      HeuristicResult result{};
+      return library.algorithm_check(handle, plan.desc, plan.a, plan.b, plan.out, plan.out, &algorithm, &result) ==
+                 kSuccess &&
+             result.workspace_bytes <= static_cast<size_t>(Gemm::kWorkspaceBytes);
+    });
+    if (!takes_all) continue;
+    plan.algorithm = algorithm;
+    return true;
+  }
+  return false;
+}
+
+struct PreferenceOwner {
+  explicit PreferenceOwner(const Library& lib) : library(lib) {
+    check(library.preference_create(&preference), "cublasLtMatmulPreferenceCreate");
+  }
+  PreferenceOwner(const PreferenceOwner&) = delete;
+  PreferenceOwner& operator=(const PreferenceOwner&) = delete;
+  ~PreferenceOwner() { library.preference_destroy(preference); }
+  template <typename T>
+  void set(int attribute, T value) {
+    check(library.preference_set(preference, attribute, &value, sizeof(value)), "cublasLtMatmulPreferenceSetAttribute");
+  }
+  const Library& library;
+  Preference preference = nullptr;
+};
+
+std::unique_ptr<Plan> make_plan(const Library& library, Handle handle, ProductKind kind, int64_t N, int64_t K, DType in,
+                                DType out) {
+  const bool forward = kind == ProductKind::kForward, weight = kind == ProductKind::kBackwardWeight;
+  const MatrixShape a{K, weight ? kTypicalRows : N, in};
+  const MatrixShape b{forward ? K : N, kTypicalRows, in};
+  const MatrixShape result{forward ? N : K, weight ? N : kTypicalRows, out};
+  auto plan = std::make_unique<Plan>(library);
+  plan->rows_in_a = weight;
+  plan->rows_in_out = !weight;
+  check(library.desc_create(&plan->desc, kCompute32F, kTypeFloat32), "cublasLtMatmulDescCreate");
+  const int32_t transpose_a = forward ? kTransposed : kNotTransposed;
+  const int32_t transpose_b = weight ? kTransposed : kNotTransposed;
+  check(library.desc_set(plan->desc, kDescTransposeA, &transpose_a, sizeof(transpose_a)),
+        "cublasLtMatmulDescSetAttribute");
+  check(library.desc_set(plan->desc, kDescTransposeB, &transpose_b, sizeof(transpose_b)),
+        "cublasLtMatmulDescSetAttribute");
+  plan->a = make_layout(library, a);
+  plan->b = make_layout(library, b);
+  plan->out = make_layout(library, result);
+
+  PreferenceOwner preference(library);
+  preference.set(kPreferMaxWorkspaceBytes, static_cast<uint64_t>(Gemm::kWorkspaceBytes));
+  preference.set(kPreferReductionSchemeMask, uint32_t{0});  // CUBLASLT_REDUCTION_SCHEME_NONE alone
+  preference.set(kPreferMinAlignmentA, row_alignment(a.rows, in));
+  preference.set(kPreferMinAlignmentB, row_alignment(b.rows, in));
+  preference.set(kPreferMinAlignmentC, row_alignment(result.rows, out));
+  preference.set(kPreferMinAlignmentD, row_alignment(result.rows, out));
+  HeuristicResult candidates[kAlgorithmsToTry] = {};
+  int count = 0;
+  const Status status = library.heuristic(handle, plan->desc, plan->a, plan->b, plan->out, plan->out,
+                                          preference.preference, kAlgorithmsToTry, candidates, &count);
+  WS_CHECK(status == kSuccess && choose_algorithm(*plan, handle, candidates, count), kUnsupported, kOp,
+           "cuBLASLt " + std::to_string(library.version()) + " has no algorithm for " +
+               (in == DType::kBFloat16 ? "bfloat16" : "float32") + " linear layers of " + std::to_string(N) + " x " +
+               std::to_string(K) + " whose sums do not depend on the number of rows (" + std::to_string(count) +
+               " offered)");
+  return plan;
+}
+
+}  // namespace
+
+struct Gemm::State {
+  using Key = std::tuple<ProductKind, int64_t, int64_t, DType, DType>;
+  const Library& library;
+  void* workspace;
+  Handle handle = nullptr;
+  std::map<Key, std::unique_ptr<Plan>> plans;
+};
+
+Gemm::Gemm(void* workspace) : state_(std::make_unique<State>(State{library(), workspace, nullptr, {}})) {
+  check(state_->library.create(&state_->handle), "cublasLtCreate");
+}
+
+Gemm::~Gemm() {
+  state_->plans.clear();
+  state_->library.destroy(state_->handle);
+}
+
+void Gemm::multiply(Stream stream, const Product& product) {
+  const auto& [kind, out, left, right, add, M, N, K] = product;
+  WS_CHECK(left.dtype == right.dtype && (!add || add.dtype == out.dtype), kUnsupported, kOp,
+           "both factors must have one dtype, and what is added that of the result: store weights in the dtype of "
+           "activations");
+  if (M == 0) return;
+  std::unique_ptr<Plan>& plan = state_->plans[{kind, N, K, left.dtype, out.dtype}];
+  if (!plan) plan = make_plan(state_->library, state_->handle, kind, N, K, left.dtype, out.dtype);
+  plan->set_rows(M);
+  // Our first factor is their second one, in all three products.
+  const float alpha = 1, beta = add ? 1.0f : 0.0f;
+  const Status status = state_->library.matmul(
+      state_->handle, plan->desc, &alpha, right.data, plan->a, left.data, plan->b, &beta, add ? add.data : out.data,
+      plan->out, out.data, plan->out, &plan->algorithm, state_->workspace, kWorkspaceBytes, native_handle(stream));
+  if (status == kSuccess) return;
+  const bool refused = status == kInvalidValue || status == kNotSupported;  // before anything ran
+  throw Error(refused ? ErrorCode::kInternal : ErrorCode::kDeviceLost, kOp,
+              "cublasLtMatmul failed with status " + std::to_string(status) + " on " + std::to_string(M) +
+                  " rows of a layer of " + std::to_string(N) + " x " + std::to_string(K));
+}
+
+}  // namespace wideseek::cuda

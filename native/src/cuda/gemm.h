@@ -1,0 +1,47 @@
+// Matrix products of linear layers. Contracts: backend.h. Row-major; fp32 products are true fp32, bf16 ones accumulate
+// in fp32. One algorithm serves a layer whatever the number of rows, and it never splits the inner dimension, so the
+// bits of a row do not depend on the rows beside it.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+
+#include "base/typed_pointer.h"
+#include "cuda/platform.h"
+
+namespace wideseek::cuda {
+
+// Which of the three products of a linear layer out [M,N] = x [M,K] weight^T [N,K].
+enum class ProductKind {
+  kForward,         // out [M,N] = left [M,K] right^T, right [N,K]
+  kBackwardInput,   // out [M,K] = left [M,N] right, right [N,K]
+  kBackwardWeight,  // out [N,K] = left^T right, left [M,N], right [M,K]
+};
+
+struct Product {
+  ProductKind kind;
+  TypedPointer out;
+  ConstTypedPointer left, right;  // of one dtype
+  ConstTypedPointer add;          // added to the product before it is rounded; null or as out, may be out
+  int64_t M, N, K;
+};
+
+class Gemm {
+ public:
+  static constexpr int64_t kWorkspaceBytes = int64_t{32} << 20;
+
+  // `workspace` is device memory of kWorkspaceBytes. Throws kUnsupported if there is no cuBLASLt.
+  explicit Gemm(void* workspace);
+  ~Gemm();
+  Gemm(const Gemm&) = delete;
+  Gemm& operator=(const Gemm&) = delete;
+
+  // Throws kUnsupported if no algorithm takes the shape.
+  void multiply(Stream stream, const Product& product);
+
+ private:
+  struct State;
+  std::unique_ptr<State> state_;
+};
+
+}  // namespace wideseek::cuda

@@ -1,0 +1,50 @@
+// One GPU as the backend sees it: its stream, raw memory and copies. Owns no policy of what is kept or counted
+// (memory.h). Under emulation the GPU is the host.
+#pragma once
+
+#include <cstdint>
+#include <string>
+
+#include "cuda/platform.h"
+
+namespace wideseek::cuda {
+
+class Gpu {
+ public:
+  // Throws kUnsupported, as a sentence that tells what is missing, if there is no such GPU or it is too old.
+  explicit Gpu(int index);
+  ~Gpu();
+  Gpu(const Gpu&) = delete;
+  Gpu& operator=(const Gpu&) = delete;
+
+  Stream stream() const { return stream_; }
+  // Null if there is not enough. Aligned to 256 bytes. Host memory is one that kernels reach over the bus.
+  void* allocate(int64_t bytes);
+  void* allocate_host(int64_t bytes);
+  // Never throw: a lost device cannot give memory back, and destructors call them.
+  void release(void* pointer) noexcept;
+  void release_host(void* pointer) noexcept;
+  int64_t free_bytes() const;
+
+  // In stream order. `upload` has read `host` when it returns; `download` waits.
+  void upload(void* device, const void* host, int64_t bytes);
+  void download(void* host, const void* device, int64_t bytes);
+  void copy(void* out, const void* source, int64_t bytes);
+  void zero(void* pointer, int64_t bytes);
+  void synchronize();
+  // Under emulation: fills memory with NaN bits, so that a read of what was not written shows; whether they still are.
+  void poison(void* pointer, int64_t bytes);
+  bool is_poisoned(const void* pointer, int64_t bytes) const;
+
+ private:
+  Stream stream_{};
+};
+
+#if defined(WIDESEEK_CUDA_EMULATION)
+// Bytes that later allocations may take together, to test what happens when there are no more.
+void set_emulated_free_bytes(int64_t bytes);
+// The next kernel-side operation (copy, zero, download, synchronize) fails as on a lost device.
+void lose_emulated_device();
+#endif
+
+}  // namespace wideseek::cuda

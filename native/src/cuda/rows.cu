@@ -1,0 +1,153 @@
+// Copies of rows and vectors, and sums of rows: a warp takes a row, or a run of columns, a few packs at a time.
+#include "cuda/rows.h"
+
+#include <algorithm>
+
+#include "cuda/reduce.h"
+#include "cuda/row.h"
+
+namespace wideseek::cuda {
+namespace {
+
+constexpr int kWarp = 32;
+constexpr int kThreads = 128;
+constexpr int kWarps = kThreads / kWarp;
+constexpr int kUnroll = 4;  // packs of a thread in flight
+constexpr int kWarpColumns = kWarp * kPack;
+
+// The bits as they are, or the nearest number of the other type.
+template <typename To, typename From>
+__device__ __forceinline__ RawPack<To> convert_pack(const RawPack<From>& raw) {
+  if constexpr (std::is_same_v<To, From>) {
+    return raw;
+  } else {
+    return narrow<To>(widen(raw));
+  }
+}
+
+// Row r of `out` or, with kScatter, row rows[r]; of `x` the other way round.
+template <typename To, typename From, bool kScatter>
+__global__ void __launch_bounds__(kThreads) copy_rows_kernel(To* __restrict__ out, const From* __restrict__ x,
+                                                             const int32_t* __restrict__ rows, int64_t R, int64_t C) {
+  const int64_t r = static_cast<int64_t>(blockIdx.x) * kWarps + threadIdx.x / kWarp;
+  if (r >= R) return;
+  const From* from = x + (kScatter ? r : rows[r]) * C;
+  To* to = out + (kScatter ? rows[r] : r) * C;
+  for (int64_t first = threadIdx.x % kWarp * kPack; first < C; first += kUnroll * kWarpColumns) {
+    RawPack<From> held[kUnroll];
+    WS_UNROLL
+    for (int u = 0; u < kUnroll; ++u) held[u] = load_raw(from, first + u * kWarpColumns, C);
+    WS_UNROLL
+    for (int u = 0; u < kUnroll; ++u) store_raw(to, first + u * kWarpColumns, C, convert_pack<To>(held[u]));
+  }
+}
+
+template <bool kScatter>
+void copy_rows(Stream stream, TypedPointer out, ConstTypedPointer x, const int32_t* rows, int64_t R, int64_t C) {
+  with_element_type(out.dtype, [&](auto to) {
+    with_element_type(x.dtype, [&](auto from) {
+      using To = decltype(to);
+      using From = decltype(from);
+      launch(copy_rows_kernel<To, From, kScatter>, {static_cast<unsigned>(ceil_div<int64_t>(R, kWarps)), kThreads},
+             stream, static_cast<To*>(out.data), static_cast<const From*>(x.data), rows, R, C);
+    });
+  });
+}
+
+// Elements [0, count), of which `packed`, a multiple of 8, are taken eight at a time.
+template <typename To, typename From>
+__global__ void __launch_bounds__(kThreads)
+    convert_kernel(To* __restrict__ out, const From* __restrict__ source, int64_t packed, int64_t count) {
+  const int64_t first = (static_cast<int64_t>(blockIdx.x) * kUnroll * kThreads + threadIdx.x) * kPack;
+  RawPack<From> held[kUnroll];
+  WS_UNROLL
+  for (int u = 0; u < kUnroll; ++u) held[u] = load_raw(source, first + u * kThreads * kPack, packed);
+  WS_UNROLL
+  for (int u = 0; u < kUnroll; ++u) {
+    store_raw(out, first + u * kThreads * kPack, packed, convert_pack<To>(held[u]));
+  }
+  const int64_t stride = static_cast<int64_t>(gridDim.x) * kThreads;
+  for (int64_t i = packed + static_cast<int64_t>(blockIdx.x) * kThreads + threadIdx.x; i < count; i += stride) {
+    out[i] = from_float<To>(to_float(source[i]));
+  }
+}
+
+template <typename T>
+__global__ void store_vector_kernel(float* out, const float* source, int64_t count) {
+  const int64_t i = static_cast<int64_t>(blockIdx.x) * kThreads + threadIdx.x;
+  if (i < count) out[i] = to_float(from_float<T>(source[i]));
+}
+
+// A warp sums 256 columns over the rows of one group: g, g + groups, ...
+constexpr int64_t kGroups = 264;
+
+template <typename T>
+__global__ void __launch_bounds__(kThreads) group_sums_kernel(float* __restrict__ partial, const T* __restrict__ dout,
+                                                              int64_t rows, int64_t groups, int64_t N) {
+  const int64_t i = (static_cast<int64_t>(blockIdx.x) * kThreads + threadIdx.x) * kPack;
+  const int64_t group = blockIdx.y;
+  Pack total{};
+  for (int64_t first = group; first < rows; first += kUnroll * groups) {
+    RawPack<T> held[kUnroll];
+    WS_UNROLL
+    for (int u = 0; u < kUnroll; ++u) {
+      const int64_t row = first + u * groups;
+      held[u] = load_raw(dout + std::min(row, rows - 1) * N, row < rows ? i : N, N);
+    }
+    WS_UNROLL
+    for (int u = 0; u < kUnroll; ++u) {
+      const Pack values = widen(held[u]);
+      WS_UNROLL
+      for (int k = 0; k < kPack; ++k) total.v[k] += values.v[k];
+    }
+  }
+  store_pack(partial + group * N, i, N, total);
+}
+
+}  // namespace
+
+void gather_rows(Stream stream, TypedPointer out, ConstTypedPointer x, const int32_t* rows, int64_t R, int64_t C) {
+  copy_rows<false>(stream, out, x, rows, R, C);
+}
+
+void scatter_rows(Stream stream, TypedPointer x, ConstTypedPointer values, const int32_t* rows, int64_t R, int64_t C) {
+  copy_rows<true>(stream, x, values, rows, R, C);
+}
+
+void convert(Stream stream, TypedPointer out, ConstTypedPointer source, int64_t count) {
+  const bool aligned =
+      reinterpret_cast<uintptr_t>(out.data) % 16 == 0 && reinterpret_cast<uintptr_t>(source.data) % 16 == 0;
+  const int64_t packed = aligned ? count / kPack * kPack : 0;
+  with_element_type(out.dtype, [&](auto to) {
+    with_element_type(source.dtype, [&](auto from) {
+      using To = decltype(to);
+      using From = decltype(from);
+      launch(convert_kernel<To, From>,
+             {static_cast<unsigned>(ceil_div<int64_t>(count, kUnroll * kThreads * kPack)), kThreads}, stream,
+             static_cast<To*>(out.data), static_cast<const From*>(source.data), packed, count);
+    });
+  });
+}
+
+void store_vector(Stream stream, float* out, const float* source, int64_t count, DType dtype) {
+  with_element_type(dtype, [&](auto type) {
+    launch(store_vector_kernel<decltype(type)>, {static_cast<unsigned>(ceil_div<int64_t>(count, kThreads)), kThreads},
+           stream, out, source, count);
+  });
+}
+
+int64_t bias_backward_scratch(int64_t N) { return kGroups * N; }
+
+void bias_backward(Stream stream, TypedPointer dbias, ConstTypedPointer dout, int64_t T, int64_t N, float* scratch) {
+  const int64_t groups = std::min(T, kGroups);
+  with_element_type(dout.dtype, [&](auto type) {
+    using E = decltype(type);
+    launch(
+        group_sums_kernel<E>,
+        {dim3(static_cast<unsigned>(ceil_div<int64_t>(N, kThreads * kPack)), static_cast<unsigned>(groups)), kThreads},
+        stream, scratch, static_cast<const E*>(dout.data), T, groups, N);
+  });
+  add_column_sums(stream, dbias, scratch, groups, N);
+}
+
+}  // namespace wideseek::cuda

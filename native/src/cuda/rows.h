@@ -1,0 +1,21 @@
+// Copies of rows and vectors, and sums of rows. Contracts: backend.h.
+#pragma once
+
+#include "base/typed_pointer.h"
+#include "cuda/platform.h"
+
+namespace wideseek::cuda {
+
+// Where the two dtypes differ, the values are widened or rounded to nearest even.
+void gather_rows(Stream stream, TypedPointer out, ConstTypedPointer x, const int32_t* rows, int64_t R, int64_t C);
+void scatter_rows(Stream stream, TypedPointer x, ConstTypedPointer values, const int32_t* rows, int64_t R, int64_t C);
+// out [count] = source.
+void convert(Stream stream, TypedPointer out, ConstTypedPointer source, int64_t count);
+
+void store_vector(Stream stream, float* out, const float* source, int64_t count, DType dtype);
+
+// scratch: bias_backward_scratch(N) floats.
+int64_t bias_backward_scratch(int64_t N);
+void bias_backward(Stream stream, TypedPointer dbias, ConstTypedPointer dout, int64_t T, int64_t N, float* scratch);
+
+}  // namespace wideseek::cuda

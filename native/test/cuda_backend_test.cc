@@ -1,0 +1,189 @@
+// The CUDA backend under emulation, apart from its kernels: memory, matrix products, conversions, a lost device.
+#include <cmath>
+#include <limits>
+#include <string>
+#include <vector>
+
+#include "base/error.h"
+#include "base/rng.h"
+#include "check.h"
+#include "cuda/backend_cuda.h"
+#include "cuda/bias.h"
+#include "cuda/gemm.h"
+#include "cuda/memory.h"
+
+namespace {
+
+using namespace wideseek;
+using cuda::ProductKind;
+
+std::vector<float> normals(uint64_t stream, int64_t count) {
+  std::vector<float> values(static_cast<size_t>(count));
+  for (int64_t i = 0; i < count; ++i) values[i] = static_cast<float>(philox_normal(11, stream, i));
+  return values;
+}
+
+// Values as an array of `dtype`, and back.
+struct Array {
+  Array(const std::vector<float>& values, DType type) : dtype(type), bytes(values.size() * 4) {
+    convert_from_float(values.data(), bytes.data(), type, static_cast<int64_t>(values.size()));
+    count = static_cast<int64_t>(values.size());
+  }
+  TypedPointer pointer() { return {bytes.data(), dtype}; }
+  std::vector<float> values() const {
+    std::vector<float> wide(static_cast<size_t>(count));
+    convert_to_float(bytes.data(), dtype, wide.data(), count);
+    return wide;
+  }
+  DType dtype;
+  int64_t count = 0;
+  std::vector<std::byte> bytes;
+};
+
+// The error of `call`, or a failed check.
+template <typename F>
+Error error_of(F&& call) {
+  try {
+    call();
+  } catch (const Error& error) {
+    return error;
+  }
+  check::fail(__FILE__, __LINE__, "nothing was thrown");
+  return Error(ErrorCode::kInternal, "", "");
+}
+
+bool contains(const Error& error, const char* text) {
+  return std::string(error.what()).find(text) != std::string::npos;
+}
+
+struct Sizes {
+  int64_t M, N, K;
+};
+
+// Element (row, col) of what each product is defined to be, in double.
+double expected_element(ProductKind kind, const Sizes& size, const std::vector<float>& left,
+                        const std::vector<float>& right, int64_t row, int64_t col) {
+  double sum = 0;
+  if (kind == ProductKind::kForward) {
+    for (int64_t k = 0; k < size.K; ++k) sum += double{left[row * size.K + k]} * right[col * size.K + k];
+  } else if (kind == ProductKind::kBackwardInput) {
+    for (int64_t n = 0; n < size.N; ++n) sum += double{left[row * size.N + n]} * right[n * size.K + col];
+  } else {
+    for (int64_t m = 0; m < size.M; ++m) sum += double{left[m * size.N + row]} * right[m * size.K + col];
+  }
+  return sum;
+}
+
+void check_product(cuda::Gemm& gemm, ProductKind kind, const Sizes& size, DType in, DType out, bool add) {
+  const auto [M, N, K] = size;
+  const bool forward = kind == ProductKind::kForward, weight = kind == ProductKind::kBackwardWeight;
+  const int64_t rows = weight ? N : M, cols = forward ? N : K;
+  Array left(normals(1, forward ? M * K : M * N), in), right(normals(2, weight ? M * K : N * K), in);
+  Array added(normals(3, rows * cols), out), result(normals(4, rows * cols), out);
+  gemm.multiply({}, {kind, result.pointer(), left.pointer(), right.pointer(),
+                     add ? ConstTypedPointer(added.pointer()) : ConstTypedPointer(), M, N, K});
+  const std::vector<float> a = left.values(), b = right.values(), c = added.values(), got = result.values();
+  for (int64_t row = 0; row < rows; ++row) {
+    for (int64_t col = 0; col < cols; ++col) {
+      const double want = expected_element(kind, size, a, b, row, col) + (add ? c[row * cols + col] : 0.0f);
+      const double rounding = out == DType::kBFloat16 ? std::fabs(want) / 256 : 0.0;
+      CHECK_NEAR(got[row * cols + col], want, 1e-4 + rounding);
+    }
+  }
+}
+
+}  // namespace
+
+TEST(cuda_products_are_what_the_backend_promises) {
+  std::vector<std::byte> workspace(1);
+  cuda::Gemm gemm(workspace.data());
+  for (const auto kind : {ProductKind::kForward, ProductKind::kBackwardInput, ProductKind::kBackwardWeight}) {
+    for (const Sizes& size : {Sizes{1, 5, 3}, Sizes{37, 24, 72}, Sizes{70, 33, 20}}) {
+      for (const bool add : {false, true}) {
+        check_product(gemm, kind, size, DType::kFloat32, DType::kFloat32, add);
+        check_product(gemm, kind, size, DType::kBFloat16, DType::kBFloat16, add);
+        check_product(gemm, kind, size, DType::kBFloat16, DType::kFloat32, add);
+      }
+    }
+  }
+  gemm.multiply({}, {ProductKind::kForward, {}, {}, {}, {}, 0, 5, 3});  // no rows, nothing read
+}
+
+TEST(cuda_products_take_rows_at_any_place) {
+  // A row of 3 bf16 is 6 bytes: pointers to rows are multiples of 2 bytes alone, and the algorithm must know.
+  std::vector<std::byte> workspace(1);
+  cuda::Gemm gemm(workspace.data());
+  Array x(normals(1, 9 * 3), DType::kBFloat16), w(normals(2, 5 * 3), DType::kBFloat16);
+  Array whole(normals(3, 9 * 5), DType::kBFloat16), part(normals(3, 9 * 5), DType::kBFloat16);
+  gemm.multiply({}, {ProductKind::kForward, whole.pointer(), x.pointer(), w.pointer(), {}, 9, 5, 3});
+  for (int64_t row = 0; row < 9; ++row) {
+    gemm.multiply({},
+                  {ProductKind::kForward, part.pointer() + row * 5, x.pointer() + row * 3, w.pointer(), {}, 1, 5, 3});
+  }
+  CHECK(whole.values() == part.values());
+}
+
+TEST(cuda_rows_of_biases) {
+  for (const int64_t N : {1, 40, 1029}) {
+    for (const DType dtype : {DType::kFloat32, DType::kBFloat16}) {
+      constexpr int64_t T = 13;
+      const std::vector<float> bias = normals(1, N), rounded = Array(bias, dtype).values();
+      Array rows(normals(2, T * N), dtype);
+      cuda::fill_with_bias({}, rows.pointer(), bias.data(), T, N);
+      const std::vector<float> filled = rows.values();
+      for (int64_t i = 0; i < T * N; ++i) CHECK(filled[i] == rounded[i % N]);
+    }
+  }
+}
+
+TEST(cuda_memory_is_reused_counted_and_checked) {
+  cuda::Gpu gpu(0);
+  cuda::Memory memory(gpu);
+  void* const first = memory.allocate(1000);
+  CHECK(reinterpret_cast<uintptr_t>(first) % 64 == 0 && std::isnan(static_cast<float*>(first)[0]));
+  CHECK(memory.info().allocated_bytes == 1024);
+  memory.free(first);
+  CHECK(memory.info().allocated_bytes == 0 && memory.info().peak_bytes == 1024);
+  CHECK(memory.allocate(600) == first);
+  CHECK(std::isnan(static_cast<float*>(first)[0]) && memory.num_device_allocations() == 1);
+  static_cast<std::byte*>(first)[600] = std::byte{0};
+  CHECK(contains(error_of([&] { memory.free(first); }), "written past its end"));
+  CHECK(contains(error_of([&] { memory.free(first); }), "was freed before"));
+  memory.free(nullptr);
+  void* const pinned = memory.allocate_host(100);
+  CHECK(memory.info().peak_bytes == 1024);  // of the device alone
+  memory.free(pinned);
+}
+
+TEST(cuda_memory_that_runs_out_says_what_to_do) {
+  cuda::Gpu gpu(0);
+  cuda::Memory memory(gpu);
+  memory.free(memory.allocate(int64_t{1} << 20));
+  cuda::set_emulated_free_bytes(int64_t{1} << 20);
+  const Error error = error_of([&] { memory.allocate(int64_t{100} << 20); });
+  cuda::set_emulated_free_bytes(std::numeric_limits<int64_t>::max());
+  CHECK(error.code() == ErrorCode::kOutOfMemory);
+  CHECK(contains(error, "could not allocate 100 MiB on the GPU: 1 MiB are free"));
+  CHECK(contains(error, "maxTrainTokens"));
+  CHECK(memory.info().allocated_bytes == 0);
+}
+
+TEST(cuda_backend_that_lost_its_device_fails_every_later_call_with_the_cause) {
+  const auto backend = create_cuda_backend({DType::kFloat32, 0, false});
+  DeviceArray<float> values(*backend, 100);
+  backend->zero(values.get(), values.bytes());
+  CHECK(backend->name() == "cuda");
+  cuda::lose_emulated_device();
+  CHECK(error_of([&] { backend->synchronize(); }).code() == ErrorCode::kDeviceLost);
+  for (const Error& error : {error_of([&] { backend->zero(values.get(), 4); }), error_of([&] { backend->allocate(4); }),
+                             error_of([&] { backend->swiglu_forward(nullptr, nullptr, 0, 0); })}) {
+    CHECK(error.code() == ErrorCode::kDeviceLost);
+    CHECK(contains(error, "the GPU failed before, in synchronize: cudaErrorIllegalAddress"));
+  }
+}  // and gives its memory back
+
+TEST(cuda_backend_refuses_what_it_cannot_do) {
+  CHECK_THROWS(create_cuda_backend({DType::kFloat16, 0, false}));
+  const auto backend = create_cuda_backend({DType::kBFloat16, 0, false});
+  CHECK(error_of([&] { backend->create_weight(4, 4, DType::kFloat32); }).code() == ErrorCode::kUnsupported);
+}
