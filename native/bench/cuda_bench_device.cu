@@ -148,9 +148,8 @@ void bench_rms_norm(Bench& bench, Gpu& gpu) {
               [&](Stream stream) { rms_norm_forward(stream, out, x, weight, T, C, kEps); });
   }
   if (bench.wanted("rms_norm_backward")) {
-    bench.run("rms_norm_backward", "bf16", T * C * 8, [&](Stream stream) {
-      rms_norm_backward(stream, dx, dweight, out, x, weight, T, C, kEps, scratch);
-    });
+    bench.run("rms_norm_backward", "bf16", T * C * 8,
+              [&](Stream stream) { rms_norm_backward(stream, dx, dweight, out, x, weight, T, C, kEps, scratch); });
   }
 }
 
@@ -182,8 +181,7 @@ void bench_swiglu(Bench& bench, Gpu& gpu) {
   Arrays arrays(gpu);
   const TypedPointer gate_up = arrays.bf16(T * 2 * F), out = arrays.bf16(T * F);
   if (bench.wanted("swiglu_forward")) {
-    bench.run("swiglu_forward", "bf16", T * F * 6,
-              [&](Stream stream) { swiglu_forward(stream, out, gate_up, T, F); });
+    bench.run("swiglu_forward", "bf16", T * F * 6, [&](Stream stream) { swiglu_forward(stream, out, gate_up, T, F); });
   }
   if (bench.wanted("swiglu_backward")) {
     bench.run("swiglu_backward", "bf16", T * F * 10,

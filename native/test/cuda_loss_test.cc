@@ -294,11 +294,11 @@ TEST(cuda_token_loss_stats_add_up_over_chunks) {
                   {c.weights.data(), c.advantages.data(), c.behavior.data(), c.ref.data()}, settings);
   for (const auto& [first, end] : {std::pair{0, 0}, {0, 131}, {131, 131}, {131, 300}}) {
     LossStats chunk;
-    cuda::token_loss({}, dlogprobs.data() + first, &chunk, c.logprobs.data() + first, c.entropies.data(),
-                     {end - first, c.rows.data() + first, nullptr},
-                     {c.weights.data() + first, c.advantages.data() + first, c.behavior.data() + first,
-                      c.ref.data() + first},
-                     settings);
+    cuda::token_loss(
+        {}, dlogprobs.data() + first, &chunk, c.logprobs.data() + first, c.entropies.data(),
+        {end - first, c.rows.data() + first, nullptr},
+        {c.weights.data() + first, c.advantages.data() + first, c.behavior.data() + first, c.ref.data() + first},
+        settings);
     cuda::add_stats(stats, chunk);
   }
   check_stats(stats, expected, 1e-9);

@@ -107,9 +107,8 @@ __device__ __forceinline__ T weight_from(float master) {
 
 // `weights` is null where the weights are their own master.
 template <typename W, typename G>
-__global__ void __launch_bounds__(kBlock)
-    adamw_kernel(W* weights, float* master, G* gradients, float* first_moment, float* second_moment, int64_t count,
-                 Factors factors) {
+__global__ void __launch_bounds__(kBlock) adamw_kernel(W* weights, float* master, G* gradients, float* first_moment,
+                                                       float* second_moment, int64_t count, Factors factors) {
   const int64_t i = (static_cast<int64_t>(blockIdx.x) * kBlock + threadIdx.x) * kLength;
   const int64_t left = count - i;
   if (left <= 0) return;
@@ -137,8 +136,8 @@ __global__ void __launch_bounds__(kBlock)
 template <typename W>
 void launch_adamw(Stream stream, void* weights, float* master, int64_t count, const AdamWState& state,
                   const AdamWStep& step) {
-  for (const void* array : std::initializer_list<const void*>{weights, master, state.gradients.data,
-                                                              state.first_moment, state.second_moment}) {
+  for (const void* array : std::initializer_list<const void*>{weights, master, state.gradients.data, state.first_moment,
+                                                              state.second_moment}) {
     WS_CHECK(is_aligned(array, 16), kInternal, "adamw", "an array is not aligned to 16 bytes");
   }
   with_element_type(state.gradients.dtype, [&](auto type) {

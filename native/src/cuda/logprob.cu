@@ -12,7 +12,7 @@ namespace {
 
 // ---- forward: the maxima of parts of rows, which any order gives, then the sums of whole rows
 
-constexpr int kWidth = 4;        // consecutive elements of a thread
+constexpr int kWidth = 4;         // consecutive elements of a thread
 constexpr int kRunsInFlight = 4;  // of a thread
 constexpr int kMaxBlock = 256;
 constexpr int kMaxParts = 16;  // of a row

@@ -81,8 +81,8 @@ bool open_block_barriers() {
   return opened;
 }
 
-// Runs the threads of one warp until all of them have ended or wait for other warps: as far ahead of these as a warp can
-// ever be, so that a missing barrier of the block shows.
+// Runs the threads of one warp until all of them have ended or wait for other warps: as far ahead of these as a warp
+// can ever be, so that a missing barrier of the block shows.
 void run_warp(int warp) {
   const int first = warp * kWarp, count = std::min(kWarp, block.num_threads - first);
   bool progress = true;
