@@ -93,7 +93,7 @@ void bench_training(Bench& bench, Backend& backend, Model& model, const Shape& s
   }
   const PackedBatch batch{tokens,         shape.num_sequences, token_ids.data(), cu_seqlens.data(),
                           weights.data(), advantages.data(),   behavior.data(),  nullptr};
-  Trainer trainer(model, {tokens, false});
+  Trainer trainer(model, {tokens});
   const LossSettings loss{LossKind::kGrpo, 1.0f, 0.2f, 0.28f, 10.0f, 0.0f};
   const OptimizerSettings adamw{1e-4, 1.0, 0.9, 0.999, 1e-8, 0.01};
   bench.measure(shape.name, "logprobs", tokens,

@@ -51,7 +51,8 @@ struct Outcome {
   OptimizerStepResult step{};
 };
 
-Outcome train_once(Instance made, const Batch& batch, const LossSettings& loss, bool recompute) {
+Outcome train_once(Instance made, const Batch& batch, const LossSettings& loss,
+                   Recompute recompute = Recompute::kNone) {
   Trainer trainer(*made.model, {128, recompute});
   Outcome outcome;
   outcome.logprobs.resize(batch.token_ids.size());
@@ -83,8 +84,8 @@ void check_gradients(const ModelConfig& config, const std::vector<float>& got, c
 
 void check_fp32(const ModelConfig& config, const LossSettings& loss) {
   const Batch batch = small_batch(5, config.vocab_size);
-  const Outcome want = train_once(make_model(config, kSeed), batch, loss, false);
-  const Outcome got = train_once(make_cuda_model(config, DType::kFloat32), batch, loss, false);
+  const Outcome want = train_once(make_model(config, kSeed), batch, loss);
+  const Outcome got = train_once(make_cuda_model(config, DType::kFloat32), batch, loss);
   CHECK_NEAR(relative_difference(got.logprobs, want.logprobs), 0, 2e-6);
   CHECK(got.stats.num_tokens == want.stats.num_tokens);
   CHECK_NEAR(got.stats.loss, want.stats.loss, 1e-5 * std::fabs(want.stats.loss));
@@ -100,8 +101,8 @@ void check_fp32(const ModelConfig& config, const LossSettings& loss) {
 void check_bf16(const ModelConfig& config) {
   const Batch batch = small_batch(5, config.vocab_size);
   // The CPU computes in fp32 with the same bf16 weights.
-  const Outcome want = train_once(make_model(config, kSeed, 1, DType::kBFloat16), batch, grpo(), false);
-  const Outcome got = train_once(make_cuda_model(config, DType::kBFloat16), batch, grpo(), false);
+  const Outcome want = train_once(make_model(config, kSeed, 1, DType::kBFloat16), batch, grpo());
+  const Outcome got = train_once(make_cuda_model(config, DType::kBFloat16), batch, grpo());
   CHECK_NEAR(relative_difference(got.logprobs, want.logprobs), 0, 0.02);
   CHECK_NEAR(relative_difference(got.gradients, want.gradients), 0, 0.05);
   CHECK_NEAR(got.step.grad_norm, want.step.grad_norm, 0.03 * want.step.grad_norm);
@@ -110,7 +111,7 @@ void check_bf16(const ModelConfig& config) {
 void check_generation(const ModelConfig& config, DType dtype) {
   const Batch batch = small_batch(8, config.vocab_size);
   Instance made = make_cuda_model(config, dtype);
-  Trainer trainer(*made.model, {128, false});
+  Trainer trainer(*made.model, {128});
   const size_t count = batch.token_ids.size();
   std::vector<float> pass(count), entropies(count), trained(count);
   trainer.logprobs(batch.view(), 0.7f, pass.data(), entropies.data());
@@ -145,9 +146,9 @@ TEST(cuda_generation_gives_the_trainers_logprobs_bit_for_bit) {
 TEST(cuda_recomputing_pinned_state_and_thread_order_change_no_bit) {
   const ModelConfig config = wide_heads();
   const Batch batch = small_batch(4, config.vocab_size);
-  const Outcome base = train_once(make_cuda_model(config, DType::kBFloat16), batch, grpo(), false);
+  const Outcome base = train_once(make_cuda_model(config, DType::kBFloat16), batch, grpo());
   emulation::set_thread_order(emulation::ThreadOrder::kLastToFirst);
-  const Outcome other = train_once(make_cuda_model(config, DType::kBFloat16, true), batch, grpo(), true);
+  const Outcome other = train_once(make_cuda_model(config, DType::kBFloat16, true), batch, grpo(), Recompute::kFull);
   emulation::set_thread_order(emulation::ThreadOrder::kFirstToLast);
   CHECK(same_bits(base.logprobs, other.logprobs));
   CHECK(same_bits(base.gradients, other.gradients));
@@ -159,7 +160,7 @@ TEST(cuda_shared_prefixes_change_no_logprob) {
   const ModelConfig config = wide_heads();
   const Batch together = small_batch(6, config.vocab_size);
   Instance made = make_cuda_model(config, DType::kBFloat16);
-  Trainer trainer(*made.model, {128, false});
+  Trainer trainer(*made.model, {128});
   std::vector<float> shared(together.token_ids.size()), apart(shared.size()), entropies(shared.size());
   trainer.logprobs(together.view(), 1.0f, shared.data(), entropies.data());
   for (size_t s = 0; s + 1 < together.cu_seqlens.size(); ++s) {
@@ -175,7 +176,7 @@ TEST(cuda_steps_after_the_first_allocate_nothing) {
   const ModelConfig config = odd_sizes();
   const Batch batch = small_batch(4, config.vocab_size);
   Instance made = make_cuda_model(config, DType::kBFloat16);
-  Trainer trainer(*made.model, {128, false});
+  Trainer trainer(*made.model, {128});
   const auto step = [&] {
     trainer.forward_backward(batch.view(), grpo(), nullptr);
     trainer.optimizer_step(kAdamW);

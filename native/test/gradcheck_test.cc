@@ -7,7 +7,7 @@ using namespace tiny;
 namespace {
 
 // Fourth-order differences of the fp32 loss, whose own rounding noise sets the tolerance.
-void check_gradients(const ModelConfig& config, const LossSettings& loss, bool recompute) {
+void check_gradients(const ModelConfig& config, const LossSettings& loss, Recompute recompute) {
   Instance made = make_model(config, 11);
   Model& model = *made.model;
   Random random(3);
@@ -64,7 +64,7 @@ void check_gradients(const ModelConfig& config, const LossSettings& loss, bool r
 
 }  // namespace
 
-TEST(gradients_match_differences_qwen3_tied) { check_gradients(qwen3(true), nll(), false); }
-TEST(gradients_match_differences_qwen3_untied_recomputed) { check_gradients(qwen3(false), nll(), true); }
-TEST(gradients_match_differences_qwen2_bias) { check_gradients(qwen2(), nll(), false); }
-TEST(gradients_match_differences_grpo) { check_gradients(qwen3(true), grpo(), false); }
+TEST(gradients_match_differences_qwen3_tied) { check_gradients(qwen3(true), nll(), Recompute::kNone); }
+TEST(gradients_match_differences_qwen3_untied_recomputed) { check_gradients(qwen3(false), nll(), Recompute::kFull); }
+TEST(gradients_match_differences_qwen2_bias) { check_gradients(qwen2(), nll(), Recompute::kSelective); }
+TEST(gradients_match_differences_grpo) { check_gradients(qwen3(true), grpo(), Recompute::kNone); }

@@ -12,7 +12,7 @@ namespace {
 void check_bit_equality(const ModelConfig& config, DType dtype, int num_threads) {
   Instance made = make_model(config, 5, num_threads, dtype);
   const Batch batch = branching_batch(8, config.vocab_size);
-  Trainer trainer(*made.model, {1024, false});
+  Trainer trainer(*made.model, {1024});
   std::vector<float> trained(batch.token_ids.size()), entropies(batch.token_ids.size());
   trainer.logprobs(batch.view(), 0.7f, trained.data(), entropies.data());
   for (uint64_t seed = 0; seed < 6; ++seed) {

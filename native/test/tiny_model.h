@@ -157,13 +157,13 @@ inline Batch branching_batch(uint64_t seed, int64_t vocab_size) {
 inline LossSettings nll() { return {LossKind::kNll, 1.0f, 0, 0, 0, 0}; }
 inline LossSettings grpo() { return {LossKind::kGrpo, 0.8f, 0.2f, 0.28f, 10.0f, 0.05f}; }
 
-inline std::vector<float> read(const Trainer& trainer, const Model& model, TensorKind kind, int64_t parameter) {
+inline std::vector<float> read(Trainer& trainer, const Model& model, TensorKind kind, int64_t parameter) {
   std::vector<float> values(static_cast<size_t>(model.parameters()[parameter].num_elements()));
   trainer.read_tensor(kind, parameter, values.data());
   return values;
 }
 
-inline std::vector<float> read_all(const Trainer& trainer, const Model& model, TensorKind kind) {
+inline std::vector<float> read_all(Trainer& trainer, const Model& model, TensorKind kind) {
   std::vector<float> all;
   for (size_t i = 0; i < model.parameters().size(); ++i) {
     const std::vector<float> one = read(trainer, model, kind, static_cast<int64_t>(i));

@@ -16,7 +16,7 @@ struct Outcome {
 };
 
 Outcome train_once(const ModelConfig& config, const Batch& batch, const LossSettings& loss, int num_threads,
-                   bool recompute, DType dtype = DType::kFloat32) {
+                   Recompute recompute, DType dtype = DType::kFloat32) {
   Instance made = make_model(config, 21, num_threads, dtype);
   Trainer trainer(*made.model, {1024, recompute});
   Outcome outcome;
@@ -31,7 +31,7 @@ Outcome train_once(const ModelConfig& config, const Batch& batch, const LossSett
 // One sequence per batch: nothing is shared, nothing is packed.
 Outcome train_apart(const ModelConfig& config, const Batch& batch, const LossSettings& loss) {
   Instance made = make_model(config, 21);
-  Trainer trainer(*made.model, {1024, false});
+  Trainer trainer(*made.model, {1024});
   Outcome outcome{};
   for (size_t s = 0; s + 1 < batch.cu_seqlens.size(); ++s) {
     const int32_t first = batch.cu_seqlens[s];
@@ -62,7 +62,7 @@ TEST(shared_prefixes_change_no_logprob_and_gradients_only_by_rounding) {
     for (uint64_t seed = 0; seed < 4; ++seed) {
       const Batch batch = branching_batch(seed, config.vocab_size);
       for (const LossSettings& loss : {nll(), grpo()}) {
-        const Outcome together = train_once(config, batch, loss, 2, false);
+        const Outcome together = train_once(config, batch, loss, 2, Recompute::kNone);
         const Outcome apart = train_apart(config, batch, loss);
         CHECK(same_bits(together.logprobs, apart.logprobs));
         CHECK(together.stats.num_tokens == apart.stats.num_tokens);
@@ -76,9 +76,9 @@ TEST(shared_prefixes_change_no_logprob_and_gradients_only_by_rounding) {
 
 TEST(recomputing_activations_and_threads_change_no_bit) {
   const Batch batch = branching_batch(4, odd_sizes().vocab_size);
-  const Outcome base = train_once(odd_sizes(), batch, grpo(), 1, false);
+  const Outcome base = train_once(odd_sizes(), batch, grpo(), 1, Recompute::kNone);
   for (const int num_threads : {1, 2, 3}) {
-    for (const bool recompute : {false, true}) {
+    for (const Recompute recompute : {Recompute::kNone, Recompute::kSelective, Recompute::kFull}) {
       const Outcome other = train_once(odd_sizes(), batch, grpo(), num_threads, recompute);
       CHECK(same_bits(base.logprobs, other.logprobs));
       CHECK(same_bits(base.gradients, other.gradients));
@@ -88,10 +88,29 @@ TEST(recomputing_activations_and_threads_change_no_bit) {
   }
 }
 
+TEST(scoring_takes_no_memory_of_training) {
+  Instance made = make_model(odd_sizes(), 2);
+  const Batch batch = branching_batch(9, odd_sizes().vocab_size);
+  const TrainerOptions options{1024};
+  const int64_t before = made.backend->memory_info().allocated_bytes;
+  Trainer trainer(*made.model, options);
+  std::vector<float> logprobs(batch.token_ids.size()), entropies(batch.token_ids.size());
+  trainer.logprobs(batch.view(), 1, logprobs.data(), entropies.data());
+  const int64_t scoring = made.backend->memory_info().allocated_bytes - before;
+  trainer.forward_backward(batch.view(), grpo(), nullptr);
+  trainer.optimizer_step(kAdamW);
+  const int64_t all = made.backend->memory_info().allocated_bytes - before;
+  int64_t num_weights = 0;
+  for (const Parameter& parameter : made.model->parameters()) num_weights += parameter.num_elements();
+  CHECK(all - scoring > 3 * 4 * num_weights);  // gradients and moments
+  // The position tables are the model's own.
+  CHECK_NEAR(all, Trainer::planned_bytes(*made.model, options), 0.02 * all);
+}
+
 TEST(forward_backward_and_logprobs_agree_to_the_bit) {
   Instance made = make_model(odd_sizes(), 2, 2);
   const Batch batch = branching_batch(9, odd_sizes().vocab_size);
-  Trainer trainer(*made.model, {1024, false});
+  Trainer trainer(*made.model, {1024});
   const size_t count = batch.token_ids.size();
   std::vector<float> pass(count), entropies(count), trained(count);
   trainer.logprobs(batch.view(), grpo().temperature, pass.data(), entropies.data());
@@ -102,7 +121,7 @@ TEST(forward_backward_and_logprobs_agree_to_the_bit) {
 TEST(on_policy_logprobs_give_a_ratio_of_exactly_one) {
   Instance made = make_model(qwen3(true), 2);
   Batch batch = branching_batch(9, 19);
-  Trainer trainer(*made.model, {1024, false});
+  Trainer trainer(*made.model, {1024});
   std::vector<float> entropies(batch.token_ids.size());
   trainer.logprobs(batch.view(), grpo().temperature, batch.behavior_logprobs.data(), entropies.data());
   const LossStats stats = trainer.forward_backward(batch.view(), grpo(), nullptr);
@@ -113,7 +132,7 @@ TEST(on_policy_logprobs_give_a_ratio_of_exactly_one) {
 TEST(gradients_accumulate_over_batches_and_a_step_clears_them) {
   Instance made = make_model(qwen3(true), 2);
   const Batch batch = branching_batch(1, 19);
-  Trainer trainer(*made.model, {1024, false});
+  Trainer trainer(*made.model, {1024});
   trainer.forward_backward(batch.view(), nll(), nullptr);
   std::vector<float> twice = read_all(trainer, *made.model, TensorKind::kGradient);
   for (float& value : twice) value *= 2;
@@ -127,7 +146,7 @@ TEST(a_batch_without_trained_tokens_does_nothing) {
   Instance made = make_model(qwen3(true), 2);
   Batch batch = branching_batch(1, 19);
   std::fill(batch.loss_weights.begin(), batch.loss_weights.end(), 0.0f);
-  Trainer trainer(*made.model, {1024, false});
+  Trainer trainer(*made.model, {1024});
   CHECK(trainer.forward_backward(batch.view(), grpo(), nullptr).num_tokens == 0);
   for (const float value : read_all(trainer, *made.model, TensorKind::kGradient)) CHECK(value == 0.0f);
 }
@@ -135,7 +154,7 @@ TEST(a_batch_without_trained_tokens_does_nothing) {
 TEST(adamw_follows_the_formula_of_torch) {
   Instance made = make_model(qwen3(false), 7, 2);
   Model& model = *made.model;
-  Trainer trainer(model, {64, false});
+  Trainer trainer(model, {64});
   const size_t num_parameters = model.parameters().size();
   std::vector<std::vector<double>> weights(num_parameters), first(num_parameters), second(num_parameters);
   for (size_t p = 0; p < num_parameters; ++p) {
@@ -179,7 +198,7 @@ TEST(adamw_follows_the_formula_of_torch) {
 
 TEST(a_gradient_that_is_not_finite_skips_the_step_and_changes_nothing_else) {
   Instance made = make_model(qwen3(true), 7);
-  Trainer trainer(*made.model, {1024, false});
+  Trainer trainer(*made.model, {1024});
   const Batch batch = branching_batch(1, 19);
   trainer.forward_backward(batch.view(), nll(), nullptr);
   trainer.optimizer_step(kAdamW);
@@ -202,7 +221,7 @@ TEST(a_gradient_that_is_not_finite_skips_the_step_and_changes_nothing_else) {
 
 TEST(a_ratio_that_overflows_ends_as_a_skipped_step) {
   Instance made = make_model(qwen3(true), 7);
-  Trainer trainer(*made.model, {1024, false});
+  Trainer trainer(*made.model, {1024});
   Batch batch = branching_batch(1, 19);
   std::fill(batch.behavior_logprobs.begin(), batch.behavior_logprobs.end(), -1e6f);
   std::fill(batch.advantages.begin(), batch.advantages.end(), -1.0f);
@@ -218,7 +237,7 @@ TEST(bf16_weights_follow_an_fp32_master_copy) {
   Instance made = make_model(odd_sizes(), 7, 2, DType::kBFloat16);
   Model& model = *made.model;
   const Batch batch = branching_batch(3, odd_sizes().vocab_size);
-  Trainer trainer(model, {1024, false});
+  Trainer trainer(model, {1024});
   trainer.forward_backward(batch.view(), nll(), nullptr);
   OptimizerSettings small = kAdamW;
   small.learning_rate = 1e-5;  // far below half a bf16 step
@@ -234,7 +253,7 @@ TEST(bf16_weights_follow_an_fp32_master_copy) {
     model.read_parameter(static_cast<int64_t>(p), rounded.data(), DType::kBFloat16);
     copy.model->write_parameter(static_cast<int64_t>(p), rounded.data(), DType::kBFloat16);
   }
-  Trainer other(*copy.model, {1024, false});
+  Trainer other(*copy.model, {1024});
   const size_t count = batch.token_ids.size();
   std::vector<float> a(count), b(count), entropies(count);
   trainer.logprobs(batch.view(), 1.0f, a.data(), entropies.data());
@@ -244,7 +263,7 @@ TEST(bf16_weights_follow_an_fp32_master_copy) {
 
 TEST(bad_batches_and_settings_are_refused) {
   Instance made = make_model(qwen3(true), 7);
-  Trainer trainer(*made.model, {40, false});
+  Trainer trainer(*made.model, {40});
   const Batch good = branching_batch(1, 19);
   std::vector<float> out(good.token_ids.size());
   CHECK_THROWS(trainer.forward_backward(good.view(), nll(), nullptr));  // more than 40 tokens
@@ -268,5 +287,5 @@ TEST(bad_batches_and_settings_are_refused) {
   refused([](Batch&, PackedBatch&, LossSettings& loss) { loss.temperature = 0; });
   refused([](Batch&, PackedBatch&, LossSettings& loss) { loss.dual_clip = 0.5f; });
   CHECK_THROWS(trainer.logprobs(batch.view(), 0.0f, out.data(), out.data()));
-  CHECK_THROWS(Trainer(*made.model, {0, false}));
+  CHECK_THROWS(Trainer(*made.model, {0}));
 }

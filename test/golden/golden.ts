@@ -133,7 +133,9 @@ export async function startEngine(checkpoint: string): Promise<{ engine: NativeE
     kvCacheTokens: 256,
     maxBatchTokens: 64,
     maxTrainTokens: 1024,
-    recomputeActivations: false,
+    recompute: "none",
+    gradientDtype: "float32",
+    pinnedOptimizerState: false,
   });
   const { parameters } = await engine.info();
   await loadWeights(engine, parameters, config.tieWordEmbeddings, directory);

@@ -24,13 +24,13 @@ const TOLERANCE = 3e-5;
 
 describeGolden("gradients", () => {
   test.each([
-    ["qwen2-nano", false],
-    ["qwen2-nano", true],
-    ["qwen3-hd128", false],
-    ["qwen3-micro", false],
-    ["qwen3-nano", false],
-    ["qwen3-nano", true],
-  ])("%s, recomputeActivations %s", async (name, recomputeActivations) => {
+    ["qwen2-nano", "none"],
+    ["qwen2-nano", "full"],
+    ["qwen3-hd128", "none"],
+    ["qwen3-micro", "selective"],
+    ["qwen3-nano", "none"],
+    ["qwen3-nano", "full"],
+  ] as const)("%s, recompute %s", async (name, recompute) => {
     const golden = readJson<GradientCase>(`grads/${name}.nll.json`);
     const tensors = await readTensors(`grads/${name}.nll.safetensors`);
     const { sequences } = readJson<{ sequences: number[][] }>(`forward/${name}.json`);
@@ -40,7 +40,7 @@ describeGolden("gradients", () => {
       threads: 2,
       maxContextTokens: 256,
       maxTrainTokens: 512,
-      recomputeActivations,
+      recompute,
     });
     const stats = await policy.forwardBackward(packSequences(sequences, 1 / golden.target_tokens), { kind: "nll" });
     expect(stats.numTokens).toBe(golden.target_tokens);

@@ -19,6 +19,7 @@ DeviceState::DeviceState(const EngineOptions& options)
   generator_ = std::make_unique<Generator>(*backend_, *model_, options.generator);
   plan_.kv_cache = generator_->kv_cache_bytes();
   plan_.inference = backend_->memory_info().allocated_bytes - plan_.weights - plan_.kv_cache;
+  plan_.training = Trainer::planned_bytes(*model_, options.trainer);
 }
 
 EngineStats DeviceState::stats() const {
@@ -37,11 +38,7 @@ void DeviceState::check_idle(const char* op) const {
 }
 
 Trainer& DeviceState::trainer() {
-  if (!trainer_) {
-    const int64_t before = backend_->memory_info().allocated_bytes;
-    trainer_ = std::make_unique<Trainer>(*model_, trainer_options_);
-    plan_.training = backend_->memory_info().allocated_bytes - before;
-  }
+  if (!trainer_) trainer_ = std::make_unique<Trainer>(*model_, trainer_options_);
   return *trainer_;
 }
 

@@ -28,7 +28,7 @@ struct MemoryPlan {
   int64_t weights = 0;
   int64_t kv_cache = 0;
   int64_t inference = 0;  // workspace of the forward pass, position tables
-  int64_t training = 0;   // gradients, moments, activations; 0 until the first training operation
+  int64_t training = 0;   // gradients, moments, master weights, activations; taken by the first training operation
   int64_t allocated = 0;  // everything, now
   int64_t peak = 0;
 };

@@ -14,6 +14,14 @@ void for_each_chunk(const Backend& backend, int64_t rows, F&& f) {
   for (int64_t first = 0; first < rows; first += step) f(first, std::min(step, rows - first));
 }
 
+// gate_up [R,2F] of the rows after attention. normed [R,C] is overwritten.
+void gate_up_forward(Model::State& model, const LayerTensors& tensors, TypedPointer normed, TypedPointer gate_up,
+                     ConstTypedPointer residual, int64_t rows) {
+  model.backend.rms_norm_forward(normed, residual, model.vector(tensors.post_attention_norm), rows,
+                                 model.config.hidden_size, model.eps());
+  model.backend.linear_forward(gate_up, normed, model.matrix(tensors.gate_up), nullptr, {}, rows);
+}
+
 }  // namespace
 
 void layer_forward(Model::State& model, int64_t layer, const LayerActivations& activations, const LayerScratch& scratch,
@@ -39,12 +47,11 @@ void layer_forward(Model::State& model, int64_t layer, const LayerActivations& a
 
   for_each_chunk(backend, batch.num_rows, [&](int64_t first, int64_t count) {
     const TypedPointer residual = activations.residual + first * hidden;
-    const TypedPointer gate_up = activations.gate_up + first * 2 * intermediate;
     backend.linear_forward(residual, activations.attention_output + first * attention_size, model.matrix(tensors.o),
                            nullptr, activations.layer_input + first * hidden, count);
-    backend.rms_norm_forward(scratch.normed, residual, model.vector(tensors.post_attention_norm), count, hidden,
-                             model.eps());
-    backend.linear_forward(gate_up, scratch.normed, model.matrix(tensors.gate_up), nullptr, {}, count);
+    if (!layer_output && !activations.gate_up) return;
+    const TypedPointer gate_up = activations.gate_up ? activations.gate_up + first * 2 * intermediate : scratch.gate_up;
+    gate_up_forward(model, tensors, scratch.normed, gate_up, residual, count);
     if (!layer_output) return;
     backend.swiglu_forward(scratch.activation, gate_up, count, intermediate);
     backend.linear_forward(layer_output + first * hidden, scratch.activation, model.matrix(tensors.down), nullptr,
@@ -69,8 +76,9 @@ void layer_backward(Model::State& model, int64_t layer, const LayerActivations& 
   // blocks.
   for_each_chunk(backend, batch.num_rows, [&](int64_t first, int64_t count) {
     const TypedPointer dout = dx + first * hidden;
-    const TypedPointer gate_up = activations.gate_up + first * 2 * intermediate;
+    const TypedPointer gate_up = activations.gate_up ? activations.gate_up + first * 2 * intermediate : scratch.gate_up;
     const ConstTypedPointer residual = activations.residual + first * hidden;
+    if (!activations.gate_up) gate_up_forward(model, tensors, scratch.normed, gate_up, residual, count);
     // MLP: residual + down(silu(gate) * up).
     backend.swiglu_forward(scratch.activation, gate_up, count, intermediate);
     backend.linear_backward_weight(gradient(tensors.down), dout, scratch.activation, count, hidden, intermediate);

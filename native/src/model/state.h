@@ -23,13 +23,14 @@ struct LayerActivations {
   TypedPointer attention_output;  // [T,H*D]
   float* lse;                     // [T,H] or null
   TypedPointer residual;          // [T,C] after attention
-  TypedPointer gate_up;           // [T,2F]
+  TypedPointer gate_up;           // [T,2F], or null: computed again, some rows at a time
 };
 
 // Scratch of one layer, forward or backward; nothing in it outlives the call. R = min(T, ChunkSizes::layer_rows).
 struct LayerScratch {
   TypedPointer normed;       // [R,C]
   TypedPointer activation;   // [R,F]
+  TypedPointer gate_up;      // [R,2F]; not used where the layer's gate_up is kept
   TypedPointer qkv_rotated;  // [T,qkv_size]; may be the layer's qkv when that is not kept
   TypedPointer dqkv;         // [T,qkv_size], backward only
   TypedPointer dattention;   // [T,H*D], backward only

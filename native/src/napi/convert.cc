@@ -114,22 +114,38 @@ Fields Fields::object(const char* name) const { return Fields(get(name), op_, wh
 
 // ---- JavaScript to native
 
+namespace {
+
+DType to_dtype(const Fields& fields, const char* name) {
+  const std::string dtype = fields.string(name);
+  if (dtype == "float32") return DType::kFloat32;
+  if (dtype == "bfloat16") return DType::kBFloat16;
+  throw_invalid("NativeEngine", "options." + std::string(name) + " must be \"float32\" or \"bfloat16\"");
+}
+
+Recompute to_recompute(const std::string& name) {
+  if (name == "none") return Recompute::kNone;
+  if (name == "selective") return Recompute::kSelective;
+  if (name == "full") return Recompute::kFull;
+  throw_invalid("NativeEngine", "options.recompute must be \"none\", \"selective\" or \"full\"");
+}
+
+}  // namespace
+
 EngineOptions to_engine_options(const Napi::Value& value) {
   const Fields fields(value, "NativeEngine", "options");
   EngineOptions options;
   options.device = fields.string("device");
   options.num_threads = static_cast<int>(fields.integer("threads", 1, 1024));
   options.config = to_model_config(fields.object("config"));
-  const std::string dtype = fields.string("weightDtype");
-  if (dtype != "float32" && dtype != "bfloat16") {
-    throw_invalid("NativeEngine", "options.weightDtype must be \"float32\" or \"bfloat16\"");
-  }
-  options.weight_dtype = dtype == "float32" ? DType::kFloat32 : DType::kBFloat16;
+  options.weight_dtype = to_dtype(fields, "weightDtype");
   options.generator.max_context_tokens = fields.integer("maxContextTokens", 1, INT32_MAX);
   options.generator.kv_cache_tokens = fields.integer("kvCacheTokens", 1, INT32_MAX);
   options.generator.max_batch_tokens = fields.integer("maxBatchTokens", 1, INT32_MAX);
   options.trainer.max_tokens = fields.integer("maxTrainTokens", 1, INT32_MAX);
-  options.trainer.recompute_activations = fields.boolean("recomputeActivations");
+  options.trainer.recompute = to_recompute(fields.string("recompute"));
+  options.trainer.gradient_dtype = to_dtype(fields, "gradientDtype");
+  options.pinned_optimizer_state = fields.boolean("pinnedOptimizerState");
   return options;
 }
 

@@ -7,75 +7,28 @@
 #include <string>
 #include <vector>
 
-#include "base/arena.h"
 #include "base/error.h"
 #include "model/lm_head.h"
 #include "model/state.h"
 #include "train/prefix_forest.h"
 #include "train/target_plan.h"
+#include "train/workspace.h"
 
 namespace wideseek {
 namespace {
 
 constexpr int64_t kFloat = sizeof(float);
 
-struct Workspace {
-  std::vector<TypedPointer> layer_inputs;     // L+1 of [T,C]; entry L is the input of the final norm
-  std::vector<LayerActivations> activations;  // L, or one shared by all layers when activations are recomputed
-  LayerScratch scratch;
-  TypedPointer dx;  // [T,C]
-  // One chunk of LM-head rows. dlogits is logits if activations are fp32.
-  float* logits;
-  TypedPointer dlogits, gathered, normed, dgathered;
-  float *row_max, *row_log_sum, *row_entropy;
-  // Per target of the whole batch.
-  float *logprobs, *dlogprobs, *weights, *advantages, *behavior_logprobs, *ref_logprobs;
-};
-
-Workspace plan_workspace(Arena& arena, const Model::State& model, const TrainerOptions& options) {
-  const ModelConfig& config = model.config;
-  const int64_t tokens = options.max_tokens;
-  const int64_t hidden = config.hidden_size;
-  const int64_t qkv_size = model.attention.qkv_size();
-  const int64_t attention_size = config.num_heads * config.head_dim;
-  const DType dtype = model.backend.activation_dtype();
-  const int64_t layer_rows = std::min(tokens, model.backend.chunk_sizes().layer_rows);
-  Workspace work{};
-  for (int64_t layer = 0; layer <= config.num_layers; ++layer) {
-    work.layer_inputs.push_back(arena.take(tokens * hidden, dtype));
-  }
-  const int64_t kept_layers = options.recompute_activations ? 1 : config.num_layers;
-  for (int64_t layer = 0; layer < kept_layers; ++layer) {
-    LayerActivations kept{};
-    kept.qkv = arena.take(tokens * qkv_size, dtype);
-    kept.attention_output = arena.take(tokens * attention_size, dtype);
-    kept.lse = arena.take_floats(tokens * config.num_heads);
-    kept.residual = arena.take(tokens * hidden, dtype);
-    kept.gate_up = arena.take(tokens * 2 * config.intermediate_size, dtype);
-    work.activations.push_back(kept);
-  }
-  work.scratch.normed = arena.take(layer_rows * hidden, dtype);
-  work.scratch.activation = arena.take(layer_rows * config.intermediate_size, dtype);
-  work.scratch.qkv_rotated = arena.take(tokens * qkv_size, dtype);
-  work.scratch.dqkv = arena.take(tokens * qkv_size, dtype);
-  work.scratch.dattention = arena.take(tokens * attention_size, dtype);
-  work.dx = arena.take(tokens * hidden, dtype);
-  const int64_t chunk_rows = lm_head_chunk_rows(model);
-  work.logits = arena.take_floats(chunk_rows * config.vocab_size);
-  const bool in_place = dtype == DType::kFloat32;
-  work.dlogits = in_place ? TypedPointer(work.logits) : arena.take(chunk_rows * config.vocab_size, dtype);
-  for (TypedPointer* part : {&work.gathered, &work.normed, &work.dgathered}) {
-    *part = arena.take(chunk_rows * hidden, dtype);
-  }
-  for (float** part : {&work.row_max, &work.row_log_sum, &work.row_entropy}) *part = arena.take_floats(chunk_rows);
-  for (float** part : {&work.logprobs, &work.dlogprobs, &work.weights, &work.advantages, &work.behavior_logprobs,
-                       &work.ref_logprobs}) {
-    *part = arena.take_floats(tokens);
-  }
-  return work;
-}
-
 }  // namespace
+
+// The memory of training, taken by the first operation that needs it: a frozen reference only scores.
+struct Training {
+  DeviceArray<std::byte> arena;
+  BackwardWorkspace work;
+  DeviceArray<std::byte> dkv;                      // gradients of keys and values of one layer
+  DeviceArray<std::byte> gradients;                // of all weights, flat, see ParameterTable
+  DeviceArray<float> first_moment, second_moment;  // flat
+};
 
 struct Trainer::State {
   State(Model::State& model, const TrainerOptions& options);
@@ -84,62 +37,86 @@ struct Trainer::State {
   Backend& backend;
   TrainerOptions options;
   DeviceArray<std::byte> arena;
-  Workspace work;
+  ForwardWorkspace forward;
   DeviceArray<int32_t> indices;  // [5, max_tokens]: token ids, positions, logit rows, target rows, target token ids
-  DeviceArray<std::byte> kv;     // keys, values and their gradients of one layer
+  DeviceArray<std::byte> kv;     // keys and values of one layer
   int64_t kv_blocks = 0;
-  KvBlocks cache{}, dcache{};
-  DeviceArray<float> gradients, first_moment, second_moment;  // flat, see ParameterTable
+  std::unique_ptr<Training> maybe_training;
   int64_t num_steps = 0;
 
+  Training& training();
+  TypedPointer gradients() { return {training().gradients.get(), options.gradient_dtype}; }
   int32_t* index_array(int64_t index) { return indices.get() + index * options.max_tokens; }
   void reserve_blocks(int64_t count);
+  KvBlocks blocks_in(const DeviceArray<std::byte>& array) const;
   std::unique_ptr<AttentionPlan> plan_attention(const PrefixForest& forest);
   RowBatch upload_rows(const PrefixForest& forest, const AttentionPlan& attention);
   void upload_targets(const TargetPlan& plan);
-  // Runs the layers, keeps activations for a backward pass if asked, and returns the input of the final norm.
-  TypedPointer forward_layers(const RowBatch& rows, bool keep_activations);
+  // Run the layers and return the input of the final norm; the second keeps what the backward pass reads.
+  TypedPointer score_layers(const RowBatch& rows);
+  TypedPointer forward_layers(const RowBatch& rows);
   void backward_layers(const RowBatch& rows);
-  LayerActivations activations_of(int64_t layer) const;
+  LayerActivations activations_of(int64_t layer);
   Targets chunk_targets(const TargetPlan::Chunk& chunk);
   void chunk_logprobs(const TargetPlan::Chunk& chunk, ConstTypedPointer x, float temperature);
   void update_tensor(int64_t index, const AdamWStep& step);
-  float* flat(TensorKind kind) const;
+  // The flat array of a kind, null for weights.
+  TypedPointer flat(TensorKind kind);
 };
 
 Trainer::State::State(Model::State& model, const TrainerOptions& options)
     : model(model), backend(model.backend), options(options) {
   WS_CHECK(options.max_tokens >= 1 && options.max_tokens <= (int64_t{1} << 28), kInvalidArgument, "Trainer",
            "max_tokens: got " + std::to_string(options.max_tokens) + ", must be in [1, 2^28]");
+  WS_CHECK(options.gradient_dtype == DType::kFloat32 || backend.name() != "cpu", kUnsupported, "Trainer",
+           "gradient dtype: got bfloat16, the CPU keeps gradients as float32");
   Arena size(nullptr);
-  plan_workspace(size, model, options);
+  plan_forward(size, model, options);
   arena = DeviceArray<std::byte>(backend, size.used());
   Arena parts(arena.get());
-  work = plan_workspace(parts, model, options);
+  forward = plan_forward(parts, model, options);
   indices = DeviceArray<int32_t>(backend, 5 * options.max_tokens);
-  reserve_blocks(options.max_tokens / kKvBlockTokens + options.max_tokens / 128 + 16);
-  gradients = DeviceArray<float>(backend, model.table.num_flat_elements);
-  for (DeviceArray<float>* moment : {&first_moment, &second_moment}) {
-    *moment = DeviceArray<float>::optimizer_state(backend, model.table.num_flat_elements);
-  }
-  for (const DeviceArray<float>* array : {&gradients, &first_moment, &second_moment}) {
-    backend.zero(array->get(), array->bytes());
-  }
-  model.ensure_master();
+  reserve_blocks(planned_kv_blocks(options));
 }
 
-// Short sequences leave blocks partly empty, so their number has no useful bound by max_tokens: the four arrays grow.
+Training& Trainer::State::training() {
+  if (maybe_training) return *maybe_training;
+  auto taken = std::make_unique<Training>();
+  Arena size(nullptr);
+  plan_backward(size, model, options, forward);
+  taken->arena = DeviceArray<std::byte>(backend, size.used());
+  Arena parts(taken->arena.get());
+  taken->work = plan_backward(parts, model, options, forward);
+  taken->dkv = DeviceArray<std::byte>(backend, kv_layer_bytes(model, kv_blocks));
+  const int64_t count = model.table.num_flat_elements;
+  taken->gradients = DeviceArray<std::byte>(backend, count * dtype_bytes(options.gradient_dtype));
+  backend.zero(taken->gradients.get(), taken->gradients.bytes());
+  for (DeviceArray<float>* moment : {&taken->first_moment, &taken->second_moment}) {
+    *moment = DeviceArray<float>::optimizer_state(backend, count);
+    backend.zero(moment->get(), moment->bytes());
+  }
+  model.ensure_master();
+  maybe_training = std::move(taken);
+  return *maybe_training;
+}
+
+// Short sequences leave blocks partly empty, so their number has no useful bound by max_tokens: the arrays grow.
 void Trainer::State::reserve_blocks(int64_t count) {
   if (count <= kv_blocks) return;
-  const DType dtype = backend.activation_dtype();
-  const int64_t elements = count * kKvBlockTokens * model.config.num_kv_heads * model.config.head_dim;
-  kv = DeviceArray<std::byte>();
+  const int64_t bytes = kv_layer_bytes(model, count);
   kv_blocks = 0;
-  kv = DeviceArray<std::byte>(backend, 4 * elements * dtype_bytes(dtype));
+  kv = DeviceArray<std::byte>();
+  kv = DeviceArray<std::byte>(backend, bytes);
+  if (maybe_training) {
+    maybe_training->dkv = DeviceArray<std::byte>();
+    maybe_training->dkv = DeviceArray<std::byte>(backend, bytes);
+  }
   kv_blocks = count;
-  const TypedPointer first(kv.get(), dtype);
-  cache = {first, first + elements};
-  dcache = {first + 2 * elements, first + 3 * elements};
+}
+
+KvBlocks Trainer::State::blocks_in(const DeviceArray<std::byte>& array) const {
+  const TypedPointer keys(array.get(), backend.activation_dtype());
+  return {keys, keys + array.bytes() / 2 / dtype_bytes(keys.dtype)};
 }
 
 std::unique_ptr<AttentionPlan> Trainer::State::plan_attention(const PrefixForest& forest) {
@@ -163,33 +140,45 @@ void Trainer::State::upload_targets(const TargetPlan& plan) {
   }
 }
 
-LayerActivations Trainer::State::activations_of(int64_t layer) const {
-  LayerActivations activations = work.activations[options.recompute_activations ? 0 : layer];
+LayerActivations Trainer::State::activations_of(int64_t layer) {
+  const BackwardWorkspace& work = training().work;
+  LayerActivations activations = work.activations[options.recompute == Recompute::kFull ? 0 : layer];
   activations.layer_input = work.layer_inputs[layer];
   return activations;
 }
 
-TypedPointer Trainer::State::forward_layers(const RowBatch& rows, bool keep_activations) {
-  backend.embedding_forward(work.layer_inputs[0], model.matrix(model.table.embedding), rows.token_ids, rows.num_rows);
+TypedPointer Trainer::State::score_layers(const RowBatch& rows) {
+  backend.embedding_forward(forward.x, model.matrix(model.table.embedding), rows.token_ids, rows.num_rows);
+  const LayerActivations activations{forward.x, forward.qkv, forward.attention_output, nullptr, forward.x, {}};
   for (int64_t layer = 0; layer < model.config.num_layers; ++layer) {
-    LayerActivations activations = activations_of(keep_activations ? layer : 0);
-    if (!keep_activations) activations.residual = work.layer_inputs[0];
-    layer_forward(model, layer, activations, work.scratch, work.layer_inputs[keep_activations ? layer + 1 : 0], cache,
-                  rows);
+    layer_forward(model, layer, activations, forward_scratch(forward), forward.x, blocks_in(kv), rows);
   }
-  return work.layer_inputs[keep_activations ? model.config.num_layers : 0];
+  return forward.x;
+}
+
+TypedPointer Trainer::State::forward_layers(const RowBatch& rows) {
+  const BackwardWorkspace& work = training().work;
+  backend.embedding_forward(forward.x, model.matrix(model.table.embedding), rows.token_ids, rows.num_rows);
+  for (int64_t layer = 0; layer < model.config.num_layers; ++layer) {
+    layer_forward(model, layer, activations_of(layer), training_scratch(forward, work), work.layer_inputs[layer + 1],
+                  blocks_in(kv), rows);
+  }
+  return work.layer_inputs[model.config.num_layers];
 }
 
 void Trainer::State::backward_layers(const RowBatch& rows) {
+  const BackwardWorkspace& work = training().work;
+  const LayerScratch scratch = training_scratch(forward, work);
+  const KvBlocks cache = blocks_in(kv);
   for (int64_t layer = model.config.num_layers - 1; layer >= 0; --layer) {
     const LayerActivations activations = activations_of(layer);
     // The last layer's activations are still there.
-    if (options.recompute_activations && layer + 1 < model.config.num_layers) {
-      layer_forward(model, layer, activations, work.scratch, {}, cache, rows);
+    if (options.recompute == Recompute::kFull && layer + 1 < model.config.num_layers) {
+      layer_forward(model, layer, activations, scratch, {}, cache, rows);
     }
-    layer_backward(model, layer, activations, work.scratch, work.dx, gradients.get(), cache, dcache, rows);
+    layer_backward(model, layer, activations, scratch, work.dx, gradients(), cache, blocks_in(training().dkv), rows);
   }
-  backend.embedding_backward(gradients.get() + model.table.tensors[model.table.embedding].gradient_offset, work.dx,
+  backend.embedding_backward(gradients() + model.table.tensors[model.table.embedding].gradient_offset, work.dx,
                              rows.token_ids, rows.num_rows, model.config.hidden_size);
 }
 
@@ -198,14 +187,26 @@ Targets Trainer::State::chunk_targets(const TargetPlan::Chunk& chunk) {
 }
 
 void Trainer::State::chunk_logprobs(const TargetPlan::Chunk& chunk, ConstTypedPointer x, float temperature) {
-  lm_head_logits(model, work.logits, work.gathered, work.normed, x, index_array(2) + chunk.first_row, chunk.num_rows);
-  backend.logprob_forward(work.logprobs + chunk.first_target, work.row_max, work.row_log_sum, work.row_entropy,
-                          work.logits, chunk_targets(chunk), chunk.num_rows, model.config.vocab_size, temperature);
+  lm_head_logits(model, forward.logits, forward.gathered, forward.final_normed, x, index_array(2) + chunk.first_row,
+                 chunk.num_rows);
+  backend.logprob_forward(forward.logprobs + chunk.first_target, forward.row_max, forward.row_log_sum,
+                          forward.row_entropy, forward.logits, chunk_targets(chunk), chunk.num_rows,
+                          model.config.vocab_size, temperature);
 }
 
 Trainer::Trainer(Model& model, const TrainerOptions& options)
     : state_(std::make_unique<State>(model.state(), options)) {}
 Trainer::~Trainer() = default;
+
+int64_t Trainer::planned_bytes(Model& model, const TrainerOptions& options) {
+  const Model::State& state = model.state();
+  Arena arena(nullptr);
+  plan_backward(arena, state, options, plan_forward(arena, state, options));
+  const int64_t indices = 5 * options.max_tokens * static_cast<int64_t>(sizeof(int32_t));
+  const int64_t num_fp32 = state.weight_dtype == DType::kFloat32 ? 2 : 3;  // moments, and the master of bf16 weights
+  return arena.used() + indices + 2 * kv_layer_bytes(state, planned_kv_blocks(options)) +
+         state.table.num_flat_elements * (num_fp32 * kFloat + dtype_bytes(options.gradient_dtype));
+}
 
 void Trainer::logprobs(const PackedBatch& batch, float temperature, float* logprobs, float* entropies) {
   State& state = *state_;
@@ -229,27 +230,28 @@ void Trainer::logprobs(const PackedBatch& batch, float temperature, float* logpr
   const auto attention = state.plan_attention(forest);
   const RowBatch rows = state.upload_rows(forest, *attention);
   state.upload_targets(plan);
-  const TypedPointer x = state.forward_layers(rows, false);
+  const TypedPointer x = state.score_layers(rows);
 
   std::vector<float> values(plan.tokens.size());
   std::vector<float> row_entropies(plan.logit_rows.size());
   for (const TargetPlan::Chunk& chunk : plan.chunks) {
     state.chunk_logprobs(chunk, x, temperature);
-    state.backend.download(row_entropies.data() + chunk.first_row, state.work.row_entropy, chunk.num_rows * kFloat);
+    state.backend.download(row_entropies.data() + chunk.first_row, state.forward.row_entropy, chunk.num_rows * kFloat);
     for (int64_t k = chunk.first_target; k < chunk.first_target + chunk.num_targets; ++k) {
       entropies[plan.tokens[k]] = row_entropies[chunk.first_row + plan.chunk_rows[k]];
     }
   }
-  state.backend.download(values.data(), state.work.logprobs, static_cast<int64_t>(values.size()) * kFloat);
+  state.backend.download(values.data(), state.forward.logprobs, static_cast<int64_t>(values.size()) * kFloat);
   for (size_t k = 0; k < values.size(); ++k) logprobs[plan.tokens[k]] = values[k];
 }
 
 LossStats Trainer::forward_backward(const PackedBatch& batch, const LossSettings& loss, float* logprobs) {
   State& state = *state_;
-  Workspace& work = state.work;
   const int64_t vocab_size = state.model.config.vocab_size;
   validate(batch, vocab_size, state.options.max_tokens);
   validate(batch, loss);
+  const ForwardWorkspace& forward = state.forward;
+  const BackwardWorkspace& work = state.training().work;
   if (logprobs != nullptr) std::fill(logprobs, logprobs + batch.num_tokens, 0.0f);
 
   // A sequence ends, for the loss, at the row that predicts its last trained token.
@@ -284,36 +286,40 @@ LossStats Trainer::forward_backward(const PackedBatch& batch, const LossSettings
                           upload_per_target(work.ref_logprobs, batch.ref_logprobs)};
   const auto from = [](const float* values, int64_t first) { return values == nullptr ? nullptr : values + first; };
 
-  const TypedPointer x = state.forward_layers(rows, true);
+  const TypedPointer x = state.forward_layers(rows);
   state.backend.zero(work.dx.data, rows.num_rows * state.model.config.hidden_size * dtype_bytes(work.dx.dtype));
   for (const TargetPlan::Chunk& chunk : plan.chunks) {
     state.chunk_logprobs(chunk, x, loss.temperature);
     const int64_t first = chunk.first_target;
     const Targets targets = state.chunk_targets(chunk);
-    state.backend.token_loss(work.dlogprobs + first, stats, work.logprobs + first, work.row_entropy, targets,
+    state.backend.token_loss(work.dlogprobs + first, stats, forward.logprobs + first, forward.row_entropy, targets,
                              {from(inputs.weights, first), from(inputs.advantages, first),
                               from(inputs.behavior_logprobs, first), from(inputs.ref_logprobs, first)},
                              loss);
-    state.backend.logprob_backward(work.dlogits, work.logits, work.dlogprobs + first, work.row_max, work.row_log_sum,
-                                   targets, chunk.num_rows, vocab_size, loss.temperature);
-    lm_head_backward(state.model, work.dx, state.gradients.get(), work.dlogits, work.gathered, work.normed,
+    state.backend.logprob_backward(work.dlogits, forward.logits, work.dlogprobs + first, forward.row_max,
+                                   forward.row_log_sum, targets, chunk.num_rows, vocab_size, loss.temperature);
+    lm_head_backward(state.model, work.dx, state.gradients(), work.dlogits, forward.gathered, forward.final_normed,
                      work.dgathered, state.index_array(2) + chunk.first_row, chunk.num_rows);
   }
   state.backward_layers(rows);
 
   if (logprobs != nullptr) {
-    state.backend.download(values.data(), work.logprobs, static_cast<int64_t>(values.size()) * kFloat);
+    state.backend.download(values.data(), forward.logprobs, static_cast<int64_t>(values.size()) * kFloat);
     for (size_t k = 0; k < values.size(); ++k) logprobs[plan.tokens[k]] = values[k];
   }
   state.backend.synchronize();
   return stats;
 }
 
-void Trainer::zero_gradients() { state_->backend.zero(state_->gradients.get(), state_->gradients.bytes()); }
+void Trainer::zero_gradients() {
+  if (!state_->maybe_training) return;
+  const DeviceArray<std::byte>& gradients = state_->maybe_training->gradients;
+  state_->backend.zero(gradients.get(), gradients.bytes());
+}
 
 void Trainer::State::update_tensor(int64_t index, const AdamWStep& step) {
   const StoredTensor& tensor = model.table.tensors[index];
-  const AdamWState all{model.master.get(), gradients.get(), first_moment.get(), second_moment.get()};
+  const AdamWState all{model.master.get(), gradients(), training().first_moment.get(), training().second_moment.get()};
   const AdamWState state = all + tensor.gradient_offset;
   if (tensor.is_matrix) {
     backend.adamw_matrix(*model.matrices[index], state, step);
@@ -324,7 +330,7 @@ void Trainer::State::update_tensor(int64_t index, const AdamWStep& step) {
 
 OptimizerStepResult Trainer::optimizer_step(const OptimizerSettings& settings) {
   State& state = *state_;
-  const double norm = std::sqrt(state.backend.sum_squares(state.gradients.get(), state.gradients.count()));
+  const double norm = std::sqrt(state.backend.sum_squares(state.gradients(), state.model.table.num_flat_elements));
   if (!std::isfinite(norm)) {
     zero_gradients();
     return {norm, true};
@@ -343,38 +349,44 @@ OptimizerStepResult Trainer::optimizer_step(const OptimizerSettings& settings) {
   return {norm, false};
 }
 
-float* Trainer::State::flat(TensorKind kind) const {
+TypedPointer Trainer::State::flat(TensorKind kind) {
   switch (kind) {
     case TensorKind::kGradient:
-      return gradients.get();
+      return gradients();
     case TensorKind::kFirstMoment:
-      return first_moment.get();
+      return training().first_moment.get();
     case TensorKind::kSecondMoment:
-      return second_moment.get();
+      return training().second_moment.get();
     case TensorKind::kWeight:
       break;
   }
-  return nullptr;
+  return {};
 }
 
-void Trainer::read_tensor(TensorKind kind, int64_t parameter, float* data) const {
-  const float* flat = state_->flat(kind);
-  if (flat == nullptr) {
+void Trainer::read_tensor(TensorKind kind, int64_t parameter, float* data) {
+  const TypedPointer flat = state_->flat(kind);
+  if (!flat) {
     state_->model.read_fp32(parameter, data);
     return;
   }
-  state_->backend.download(data, flat + state_->model.table.flat_offset(parameter),
-                           state_->model.table.parameters[parameter].num_elements() * kFloat);
+  const int64_t count = state_->model.table.parameters[parameter].num_elements();
+  std::vector<std::byte> stored(static_cast<size_t>(count * dtype_bytes(flat.dtype)));
+  state_->backend.download(stored.data(), (flat + state_->model.table.flat_offset(parameter)).data,
+                           static_cast<int64_t>(stored.size()));
+  convert_to_float(stored.data(), flat.dtype, data, count);
 }
 
 void Trainer::write_tensor(TensorKind kind, int64_t parameter, const float* data) {
-  float* flat = state_->flat(kind);
-  if (flat == nullptr) {
+  const TypedPointer flat = state_->flat(kind);
+  if (!flat) {
     state_->model.write_fp32(parameter, data);
     return;
   }
-  state_->backend.upload(flat + state_->model.table.flat_offset(parameter), data,
-                         state_->model.table.parameters[parameter].num_elements() * kFloat);
+  const int64_t count = state_->model.table.parameters[parameter].num_elements();
+  std::vector<std::byte> stored(static_cast<size_t>(count * dtype_bytes(flat.dtype)));
+  convert_from_float(data, stored.data(), flat.dtype, count);
+  state_->backend.upload((flat + state_->model.table.flat_offset(parameter)).data, stored.data(),
+                         static_cast<int64_t>(stored.size()));
 }
 
 int64_t Trainer::num_steps() const { return state_->num_steps; }

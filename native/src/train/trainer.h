@@ -9,9 +9,17 @@
 
 namespace wideseek {
 
+// What the backward pass computes again instead of keeping.
+enum class Recompute {
+  kNone,
+  kSelective,  // the MLP's gate and up rows: more than half of a layer's activations, a sixth of its work
+  kFull,       // the whole layer; only its input is kept
+};
+
 struct TrainerOptions {
-  int64_t max_tokens;          // largest packed batch; the workspace is sized for it
-  bool recompute_activations;  // keep only layer inputs; the layer is run again in the backward pass
+  int64_t max_tokens;  // largest packed batch; the workspace is sized for it
+  Recompute recompute = Recompute::kNone;
+  DType gradient_dtype = DType::kFloat32;  // of weights; bf16 on CUDA only
 };
 
 struct OptimizerSettings {
@@ -32,7 +40,10 @@ enum class TensorKind { kWeight, kGradient, kFirstMoment, kSecondMoment };
 
 class Trainer {
  public:
+  // Takes the memory of scoring; that of training is taken by the first operation that needs it.
   Trainer(Model& model, const TrainerOptions& options);
+  // What both will take together, master weights included.
+  static int64_t planned_bytes(Model& model, const TrainerOptions& options);
   ~Trainer();
   Trainer(const Trainer&) = delete;
   Trainer& operator=(const Trainer&) = delete;
@@ -47,7 +58,7 @@ class Trainer {
   void zero_gradients();
 
   // fp32, row-major. Weights are the fp32 master copy when the model stores bf16.
-  void read_tensor(TensorKind kind, int64_t parameter, float* data) const;
+  void read_tensor(TensorKind kind, int64_t parameter, float* data);
   void write_tensor(TensorKind kind, int64_t parameter, const float* data);
   int64_t num_steps() const;  // optimizer steps taken, for Adam's bias correction
   void set_num_steps(int64_t steps);

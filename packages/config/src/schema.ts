@@ -49,7 +49,18 @@ const engineSchema = z.strictObject({
   maxBatchTokens: count
     .default(512)
     .describe("Tokens of one generation step, so also the most agents that run at once."),
-  recomputeActivations: z.boolean().default(false).describe("Run layers again in the backward pass to save memory."),
+  recompute: z
+    .enum(["none", "selective", "full"])
+    .default("none")
+    .describe("What the backward pass computes again to save memory: half of each layer's MLP, or whole layers."),
+  gradientDtype: z
+    .enum(["float32", "bfloat16"])
+    .default("float32")
+    .describe("How gradients are accumulated; bfloat16 on CUDA only."),
+  pinnedOptimizerState: z
+    .boolean()
+    .default(false)
+    .describe("CUDA: master weights and moments in pinned host memory instead of the GPU's."),
 });
 
 const embeddedDataSchema = z.strictObject({

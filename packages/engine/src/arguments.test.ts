@@ -134,7 +134,9 @@ describe("the addon's own checks", () => {
       kvCacheTokens: 64,
       maxBatchTokens: 16,
       maxTrainTokens: 64,
-      recomputeActivations: false,
+      recompute: "none" as const,
+      gradientDtype: "float32" as const,
+      pinnedOptimizerState: false,
     };
     const invalid = expect.objectContaining({ code: "WS_INVALID_ARGUMENT" });
     for (const name of Object.keys(options)) {

@@ -42,7 +42,9 @@ export interface NativeEngineOptions {
   kvCacheTokens: number;
   maxBatchTokens: number;
   maxTrainTokens: number;
-  recomputeActivations: boolean;
+  recompute: "none" | "selective" | "full";
+  gradientDtype: "float32" | "bfloat16";
+  pinnedOptimizerState: boolean;
 }
 
 export interface NativeGenerateRequest {
@@ -93,7 +95,7 @@ export interface EngineStats {
     weightsMiB: number;
     kvCacheMiB: number;
     inferenceMiB: number;
-    /** Gradients, moments and activations; 0 until the first training operation. */
+    /** Planned: gradients, moments, master weights and activations; taken by the first training operation. */
     trainingMiB: number;
     allocatedMiB: number;
     peakMiB: number;

@@ -235,7 +235,9 @@ async function startEngine(config: ModelConfig, options: ResolvedCreateOptions):
       kvCacheTokens,
       maxBatchTokens: options.maxBatchTokens,
       maxTrainTokens: options.maxTrainTokens,
-      recomputeActivations: options.recomputeActivations,
+      recompute: options.recompute,
+      gradientDtype: options.gradientDtype,
+      pinnedOptimizerState: options.pinnedOptimizerState,
     });
     try {
       const info = await engine.info();

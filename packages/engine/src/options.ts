@@ -15,7 +15,9 @@ export interface ResolvedCreateOptions {
   kvCacheTokens?: number | undefined;
   maxTrainTokens: number;
   maxBatchTokens: number;
-  recomputeActivations: boolean;
+  recompute: "none" | "selective" | "full";
+  gradientDtype: "float32" | "bfloat16";
+  pinnedOptimizerState: boolean;
 }
 export interface ResolvedLoadOptions extends ResolvedCreateOptions {
   modelDir: string;
@@ -48,10 +50,20 @@ const engineShape = {
   maxBatchTokens: positive
     .default(512)
     .describe("Tokens that one generation step computes, and so also the most requests that run at once."),
-  recomputeActivations: z
+  recompute: z
+    .enum(["none", "selective", "full"])
+    .default("none")
+    .describe(
+      "What training computes again instead of keeping: selective = half of each layer's MLP, full = whole layers.",
+    ),
+  gradientDtype: z
+    .enum(["float32", "bfloat16"])
+    .default("float32")
+    .describe("How gradients of weights are accumulated; bfloat16 on CUDA only."),
+  pinnedOptimizerState: z
     .boolean()
     .default(false)
-    .describe("Compute each layer twice in training instead of keeping its activations: slower, less memory."),
+    .describe("CUDA: keep master weights and moments in pinned host memory; slower steps, 12 bytes a weight less."),
 };
 
 /** Schema of `CreateOptions`. */
@@ -92,8 +104,9 @@ const DEFAULT_CACHE_BYTES = 512 * 2 ** 20;
 
 export function engineLimits(options: ResolvedCreateOptions, config: NativeModelConfig): EngineLimits {
   const maxContextTokens = options.maxContextTokens ?? Math.min(config.maxPositionEmbeddings, DEFAULT_CONTEXT_TOKENS);
-  // Keys and values, float32.
-  const bytesPerToken = 2 * config.numLayers * config.numKvHeads * config.headDim * 4;
+  // On the CPU keys and values are float32.
+  const bytesPerValue = options.device === "cuda" && options.weightDtype === "bfloat16" ? 2 : 4;
+  const bytesPerToken = 2 * config.numLayers * config.numKvHeads * config.headDim * bytesPerValue;
   const affordable = Math.floor(DEFAULT_CACHE_BYTES / bytesPerToken);
   return {
     threads: options.threads ?? availableParallelism(),
