@@ -62,6 +62,7 @@ agents:
   limits:
     leadTurns: 1
     contextTokens: 2048
+    answerReserveTokens: 64
     maxNewTokensPerTurn: 4
 train:
   steps: 1
@@ -133,6 +134,16 @@ const cases: Case[] = [
   { name: "a number of steps that is none", argv: [...set(), "--steps", "ten"], says: /train\.steps=ten/ },
   { name: "batches shorter than a context", argv: set("train.maxTokens=100"), says: /train\.maxTokens: 100 is less/ },
   { name: "an impossible limit", argv: set("agents.limits.contextTokens=0"), says: /agents\.limits\.contextTokens: / },
+  {
+    name: "a cache smaller than a context",
+    argv: set("engine.kvCacheTokens=10"),
+    says: /engine\.kvCacheTokens: 10 is/,
+  },
+  {
+    name: "a context smaller than its answer",
+    argv: set("agents.limits.contextTokens=64"),
+    says: /--set agents\.limits\.contextTokens=64: .*64 is not more than answerReserveTokens, 64/,
+  },
   { name: "a tool count over its maximum", argv: set("tools.defaultCount=10"), says: /tools\.defaultCount: / },
   { name: "an expert of more than all shares", argv: set("expert.wide=0.9", "expert.twoRounds=0.2"), says: /expert\./ },
   {
@@ -268,6 +279,14 @@ describe("bad input", () => {
     const { code, stdout, stderr } = await run(...set());
     expect({ code, errors: stderr.match(/error/g) }).toEqual({ code: 0, errors: null });
     expect(stdout).toMatch(/trained 1 steps; model: out\/model/);
+  });
+
+  it("is an evaluation in which no agent has room for a turn", async () => {
+    await writeFile("run.yaml", base());
+    const limits = "agents.limits.contextTokens=100";
+    const { code, stdout, stderr } = await run("eval", ...set(limits).slice(1));
+    expect(stderr).toMatch(/^error WS_INVALID_ARGUMENT: evaluate mas: all 1 episodes failed.* of 100 context tokens/m);
+    expect({ code, stdout }).toEqual({ code: 2, stdout: "" });
   });
 
   it("is a resume under other settings, or from a broken checkpoint", async () => {

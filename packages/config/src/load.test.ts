@@ -83,6 +83,12 @@ describe("loadConfig", () => {
 
   it("refuses settings that cannot work together", async () => {
     expect(await fails("train:\n  maxTokens: 100\n")).toMatch(/^FILE:2: train\.maxTokens: 100 is less than/);
+    expect(await fails("engine:\n  kvCacheTokens: 10\n")).toMatch(
+      /^FILE:2: engine\.kvCacheTokens: 10 is less than the longest context of an agent, 32000; /,
+    );
+    expect(await fails("agents:\n  limits:\n    contextTokens: 100\n    answerReserveTokens: 100\n")).toMatch(
+      /^FILE:3: agents\.limits\.contextTokens: 100 is not more than answerReserveTokens, 100; /,
+    );
     expect(await fails("data:\n  source: embedded\n  minRegions: 9\n")).toMatch(/FILE:3: data\.minRegions: /);
     expect(await fails("data:\n  source: web\n")).toMatch(/^FILE:2: data\.source: /);
     expect(await fails("data:\n  source: files\n  corpus: a\n")).toMatch(/^FILE:1: data\.trainTasks: /);

@@ -151,7 +151,26 @@ export const runConfigSchema = z
       context.addIssue({ code: "custom", path, message });
     };
     const { limits } = config.agents;
-    const contextTokens = Math.max(limits.contextTokens, ...Object.values(limits.contextTokensByRole).map(Number));
+    const contexts: [number, string[]][] = [[limits.contextTokens, ["contextTokens"]]];
+    for (const [role, tokens] of Object.entries(limits.contextTokensByRole)) {
+      contexts.push([tokens, ["contextTokensByRole", role]]);
+    }
+    for (const [tokens, key] of contexts) {
+      if (tokens > limits.answerReserveTokens) continue;
+      const reserve = `answerReserveTokens, ${limits.answerReserveTokens}`;
+      fail(
+        ["agents", "limits", ...key],
+        `${tokens} is not more than ${reserve}; raise it or lower answerReserveTokens`,
+      );
+    }
+    const contextTokens = Math.max(...contexts.map(([tokens]) => tokens));
+    const { kvCacheTokens = contextTokens } = config.engine;
+    if (kvCacheTokens < contextTokens) {
+      fail(
+        ["engine", "kvCacheTokens"],
+        `${kvCacheTokens} is less than the longest context of an agent, ${contextTokens}; raise it or leave it out`,
+      );
+    }
     for (const section of ["train", "coldStart"] as const) {
       if (config[section].maxTokens < contextTokens) {
         fail(

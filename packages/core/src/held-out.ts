@@ -5,7 +5,7 @@ import { type Limits, runEpisode } from "@wideseek/agents";
 import type { RunConfig } from "@wideseek/config";
 import { type EvaluationReport, evaluate, type SweepReport, sweep } from "@wideseek/eval";
 import { RuleJudge, scoreEpisode } from "@wideseek/rewards";
-import type { Task, Toolset } from "@wideseek/spec";
+import { type Task, type Toolset, WideSeekError } from "@wideseek/spec";
 import { episodeTrace, Progress, type ProgressStream, writeAtomic } from "@wideseek/train";
 import type { ChatPolicy } from "./chat-policy.ts";
 
@@ -24,7 +24,10 @@ export interface HeldOutParts {
 /** Episodes whose traces an evaluation keeps; the first samples of the first questions. */
 const NUM_TRACES = 8;
 
-/** Runs every held-out question `eval.samples` times with one kind of team and writes eval/NAME.json with some traces. */
+/**
+ * Runs every held-out question `eval.samples` times with one kind of team and writes eval/NAME.json with some traces.
+ * @throws WS_INVALID_ARGUMENT when no episode could work: its score of 0 would say nothing about the model
+ */
 export async function evaluateHeldOut(
   parts: HeldOutParts,
   { name, step, workflow }: { name: string; step: number; workflow: Workflow },
@@ -32,14 +35,30 @@ export async function evaluateHeldOut(
 ): Promise<EvaluationReport> {
   const { config, policy, directory } = parts;
   const traces: object[] = [];
+  let lastError = "";
   const report = await runEvaluation(parts, name, workflow, config.agents.limits, signal, async (episode, reward) => {
+    lastError = episode.trajectories[0]?.errors.at(-1) ?? lastError;
     if (episode.sample > 0 || traces.length >= NUM_TRACES) return;
     traces.push(await episodeTrace({ step, episode, reward }, { decode: (ids) => policy.chat.decode(ids) }));
   });
   await writeJson(path.join(directory, "eval", `${name}.json`), report);
   const lines = traces.map((trace) => `${JSON.stringify(trace)}\n`);
   await writeAtomic(path.join(directory, "eval", `${name}.episodes.jsonl`), lines.join(""));
+  if (report.tasks.every((task) => task.episodes.every(neverWorked))) {
+    throw new WideSeekError(
+      "WS_INVALID_ARGUMENT",
+      `evaluate ${name}: all ${report.numEpisodes} episodes failed, so there is no score; ` +
+        `the last one says: ${lastError}`,
+      { op: "evaluate", details: { name, numEpisodes: report.numEpisodes } },
+    );
+  }
   return report;
+}
+
+/** The lead or single agent ended by an error of the engine or the tools, or before its first turn. */
+function neverWorked({ agents }: EvaluationReport["tasks"][number]["episodes"][number]): boolean {
+  const [first] = agents;
+  return first === undefined || first.stopReason === "error" || first.numTurns === 0;
 }
 
 /** One evaluation for every value of a limit; writes eval/NAME.sweep.json. */
