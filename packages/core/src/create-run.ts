@@ -189,7 +189,11 @@ export class ConfiguredRun implements AsyncDisposable {
     const contextTokens = Math.max(limits.contextTokens, ...Object.values(limits.contextTokensByRole).map(Number));
     if (contextTokens <= policy.maxContextTokens) {
       const { memory } = await policy.engineStats();
-      const plan = `weights ${memory.weightsMiB.toFixed(1)} MiB, cache ${memory.kvCacheMiB.toFixed(1)} MiB`;
+      const { weightsMiB, kvCacheMiB, inferenceMiB, trainingMiB } = memory;
+      const sizes = { weights: weightsMiB, cache: kvCacheMiB, inference: inferenceMiB, training: trainingMiB };
+      const plan = Object.entries(sizes)
+        .map(([part, size]) => `${part} ${size.toFixed(1)} MiB`)
+        .join(", ");
       this.#options.progress.write(`${modelDir}: ${policy.describe()}; ${plan}\n`);
       return policy;
     }
