@@ -153,7 +153,7 @@ export const runConfigSchema = z
     const { limits } = config.agents;
     const contexts: [number, string[]][] = [[limits.contextTokens, ["contextTokens"]]];
     for (const [role, tokens] of Object.entries(limits.contextTokensByRole)) {
-      contexts.push([tokens, ["contextTokensByRole", role]]);
+      contexts.push([Number(tokens), ["contextTokensByRole", role]]);
     }
     for (const [tokens, key] of contexts) {
       if (tokens > limits.answerReserveTokens) continue;
