@@ -57,12 +57,12 @@ describe("writeHtmlReport", () => {
     await writeRun();
     const html = await readFile(await writeHtmlReport(directory), "utf8");
     for (const text of [
-      "itemF1 avg@4",
-      "40.0",
-      "85.0",
-      "+45.0",
+      "item F1 avg@4",
+      "0.400",
+      "0.850",
+      "+0.450",
       "subagents at most",
-      "heldout/item_f1",
+      "Reward (mean per episode)",
       "step 7",
       "subagent 1",
       "config.yaml",
@@ -70,7 +70,7 @@ describe("writeHtmlReport", () => {
       expect(html).toContain(text);
     }
     expect(html).toContain('<span class="tool_call">&lt;tool_call&gt;{&quot;name&quot;: &quot;search&quot;}');
-    expect(html).toContain("itemF1 <b>0.5</b>");
+    expect(html).toContain("item F1 <b>0.5</b>");
     expect(html).toContain("advantage <b>-0.25</b>");
     expect(html).toContain("1 of 1 recorded episodes");
     expect(html).not.toMatch(/NaN|undefined/);
@@ -96,7 +96,70 @@ describe("writeHtmlReport", () => {
     await writeRun();
     await rm(join(directory, "eval"), { recursive: true });
     const html = await readFile(await writeHtmlReport(directory), "utf8");
-    expect(html).toContain("<td>heldout/item_f1</td><td>0</td><td>1</td><td>+1</td>");
+    expect(html).toContain("<td>Heldout: item f1</td><td>0</td><td>1</td><td>+1</td>");
+  });
+
+  test("the header comes first, then the words, scores and charts; the reward is the first chart", async () => {
+    await writeRun();
+    const config = "model:\n  directory: models/tiny\nagents:\n  workflow: mas\ntrain:\n  steps: 3\n";
+    await writeFile(join(directory, "config.yaml"), config);
+    const rows = [1, 2, 3].map((step) =>
+      JSON.stringify({
+        step,
+        time: 1.7e9 + 60 * step,
+        "time/step": 60,
+        "table/item_f1": step / 4,
+        "reward/mean": step,
+      }),
+    );
+    await writeFile(join(directory, "metrics.jsonl"), `${rows.join("\n")}\n`);
+    await rm(join(directory, "evaluations.jsonl"));
+    const html = await readFile(await writeHtmlReport(directory), "utf8");
+    const order = [
+      "models/tiny",
+      "3 of 3",
+      "3 min",
+      "2023-11-14 22:13 UTC",
+      "zero variance",
+      "item F1 avg@4",
+      "Reward (mean per episode)",
+      "Rollouts: item F1",
+    ].map((text) => html.indexOf(text));
+    expect(order).not.toContain(-1);
+    expect([...order].sort((a, b) => a - b)).toEqual(order);
+  });
+
+  test("what did not vary is a number, not a chart, and no change is neither gain nor loss", async () => {
+    await writeRun();
+    const rows = [1, 2, 3].map((step) =>
+      JSON.stringify({ step, "reward/mean": step, "policy/ratio_mean": 1, "stop_lead/answered": 0.25 }),
+    );
+    await writeFile(join(directory, "metrics.jsonl"), `${rows.join("\n")}\n`);
+    const html = await readFile(await writeHtmlReport(directory), "utf8");
+    expect(html).toContain("Probability ratio, new / old: mean <b>1</b>");
+    expect(html).toContain("<td>Stop lead: answered (share of leads)</td><td>0.25</td>");
+    expect(html.match(/<svg[^>]*aria-label="[^"]*(ratio|Stop)/)).toBeNull();
+    expect(html).toMatch(/<td>success avg@4<\/td>.*<td>0\.000<\/td><\/tr>/);
+    expect(html).not.toMatch(/[+−]0\.0+</);
+  });
+
+  test("held-out scores are one chart a team, and only of more than two evaluations", async () => {
+    await writeRun();
+    const row = (step: number) =>
+      JSON.stringify({
+        step,
+        "held_out_mas/itemF1_avg": step / 4,
+        "held_out_mas/itemF1_max": step / 3,
+        "held_out_mas/rowF1_avg": step / 5,
+      });
+    const title = "Held-out item F1, mas (0 to 1)";
+    for (const numRows of [2, 3]) {
+      const lines = Array.from({ length: numRows }, (_, step) => `${row(step)}\n`);
+      await writeFile(join(directory, "evaluations.jsonl"), lines.join(""));
+      const html = await readFile(await writeHtmlReport(directory), "utf8");
+      expect(html.split(`>${title}<`)).toHaveLength(numRows > 2 ? 2 : 1);
+      expect(html).not.toContain("rowF1_avg");
+    }
   });
 
   test("picks the first and the last of many traces", () => {

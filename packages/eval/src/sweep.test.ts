@@ -21,7 +21,7 @@ test("evaluates every value in order and draws the curve", async () => {
     [8, 0.8],
   ]);
   const svg = sweepChart([{ name: "before", sweep: report }]);
-  expect(svg).toContain("itemF1 avg@2 by subagents at most");
+  expect(svg).toContain("item F1 avg@2 by subagents at most");
   expect(svg.match(/<circle/g)).toHaveLength(4);
 });
 

@@ -1,6 +1,7 @@
 // Evaluations over one limit (subagents, turns) and the curve they make.
 import { WideSeekError } from "@wideseek/spec";
 import type { EvaluationReport } from "./evaluate.ts";
+import { measureTitle } from "./measure-names.ts";
 import type { AtK, Measure } from "./metrics.ts";
 import { type ChartSeries, lineChart } from "./plot.ts";
 
@@ -71,9 +72,9 @@ export function sweepChart(
   });
   const samples = curves[0]?.sweep.points[0]?.report.samples ?? 0;
   return lineChart({
-    title: `${measure} ${statistic}@${samples} by ${axisLabels[parameter]}`,
+    title: `${measureTitle(measure, statistic, samples)} by ${axisLabels[parameter]}`,
     xLabel: axisLabels[parameter],
-    yLabel: `${measure} ${statistic}@${samples}`,
+    yLabel: measureTitle(measure, statistic, samples),
     xScale: "log2",
     yRange: [0, 1],
     series,

@@ -1,6 +1,7 @@
 // One episode as collapsible HTML: reward terms, the lead, its subagents, every turn with its tool calls.
 import type { RewardBreakdown } from "@wideseek/spec";
 import { escapeHtml } from "./html.ts";
+import { measureName } from "./measure-names.ts";
 import type { AgentTrace, EpisodeTrace, SegmentTrace } from "./trace.ts";
 
 function formatNumber(value: unknown): string {
@@ -13,9 +14,9 @@ function rewardTerms(reward: RewardBreakdown): [string, unknown][] {
     ["score", reward.score],
     ...(reward.table ? Object.entries(reward.table) : []),
     ...(reward.qa ? Object.entries(reward.qa) : []),
-    ["formatReward", reward.formatReward],
-    ["toolReward", reward.toolReward],
-    ["lengthPenalty", reward.lengthPenalty],
+    ["format reward", reward.formatReward],
+    ["tool reward", reward.toolReward],
+    ["length penalty", reward.lengthPenalty],
   ];
 }
 
@@ -23,7 +24,7 @@ function rewardHtml(trace: EpisodeTrace): string {
   const terms = rewardTerms(trace.reward);
   if (trace.advantage !== undefined) terms.push(["advantage", trace.advantage]);
   const cells = terms.map(
-    ([name, value]) => `<span class="term">${escapeHtml(name)} <b>${formatNumber(value)}</b></span>`,
+    ([name, value]) => `<span class="term">${escapeHtml(measureName(name))} <b>${formatNumber(value)}</b></span>`,
   );
   const judged = trace.reward.judged ? "" : '<span class="term bad">not judged</span>';
   return `<p class="terms">${judged}${cells.join("")}</p><p class="reason">${escapeHtml(trace.reward.reason)}</p>`;
