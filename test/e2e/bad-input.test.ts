@@ -170,6 +170,11 @@ const cases: Case[] = [
     prepare: write("train.jsonl", '{"question": "a", "answer": "b", "is_markdown": true}'),
     says: /train\.jsonl:1: unique_columns: /,
   },
+  {
+    name: "a misspelt field of a table",
+    prepare: write("train.jsonl", '{"question": "a", "answer": "b", "uniqueColumns": ["c"]}'),
+    says: /train\.jsonl:1: uniqueColumns: unknown field; did you mean unique_columns\?/,
+  },
   { name: "no held-out questions", prepare: remove("held-out.jsonl"), says: /^error WS_IO: .*held-out\.jsonl/ },
   {
     name: "nothing to evaluate on",

@@ -1,7 +1,7 @@
 // Reads a run config: YAML file, then --set overrides, then the schema. Owns how a mistake in either is reported.
 import { createHash } from "node:crypto";
 import { readFile } from "node:fs/promises";
-import { errorMessage, WideSeekError } from "@wideseek/spec";
+import { editDistance, errorMessage, WideSeekError } from "@wideseek/spec";
 import { type Document, isMap, isNode, LineCounter, parse, parseDocument, stringify } from "yaml";
 import type { z } from "zod";
 import { type RunConfig, runConfigSchema } from "./schema.ts";
@@ -148,20 +148,6 @@ function suggestion(path: readonly string[]): string {
     .sort((a, b) => a.distance - b.distance)[0];
   if (closest && closest.distance <= Math.max(2, wrong.length / 3)) return `; did you mean ${closest.key}?`;
   return known.length > 0 ? `; known keys are ${known.join(", ")}` : "";
-}
-
-/** Levenshtein. */
-function editDistance(a: string, b: string): number {
-  let row = Array.from({ length: b.length + 1 }, (_, j) => j);
-  for (let i = 1; i <= a.length; i++) {
-    const next = [i];
-    for (let j = 1; j <= b.length; j++) {
-      const substitution = (row[j - 1] as number) + (a[i - 1] === b[j - 1] ? 0 : 1);
-      next.push(Math.min(substitution, (row[j] as number) + 1, (next[j - 1] as number) + 1));
-    }
-    row = next;
-  }
-  return row[b.length] as number;
 }
 
 function invalid(message: string, details: Record<string, unknown>): WideSeekError {

@@ -43,12 +43,28 @@ describe("readTasks", () => {
     ['{"question":"q","answer":"a","is_markdown":true}', "unique_columns"],
     ['{"question":"q","answer":["a"],"is_markdown":true,"unique_columns":["a"]}', "answer"],
     ['{"question":"q","answer":"a","evaluation":"{"}', "evaluation"],
+    [
+      '{"question":"q","answer":"a","uniqueColumns":["a"]}',
+      "uniqueColumns: unknown field; did you mean unique_columns",
+    ],
+    ['{"question":"q","answer":"a","isMarkdown":true}', "did you mean is_markdown"],
+    ['{"question":"q","answers":["a"]}', "did you mean answer"],
+    ['{"question":"q","answer":"a","instanceId":"x"}', "did you mean instance_id"],
+    ['{"question":"q","answer":"| a | b |\\n|---|---|\\n| 1 | 2 |"}', "unique_columns: missing, but .* a table"],
+    ['{"question":"q","answer":"a","evaluation":{"required":["a"]}}', "unique_columns: missing, but .* a table"],
+    ['{"question":"q","answer":"a","unique_columns":["a"],"is_markdown":false}', "is_markdown: false, but"],
   ])("names file and line of the broken record %s", async (line, hint) => {
     const good = '{"question":"q","answer":"a"}';
     await expect(read(`${good}\n${line}\n`)).rejects.toMatchObject({
       code: "WS_INVALID_ARGUMENT",
       message: expect.stringMatching(new RegExp(`tasks\\.jsonl:2: .*${hint}`)),
     });
+  });
+
+  it("ignores further fields, and other spellings beside the right one", async () => {
+    const record = { question: "q", answer: "a", question_id: 3, answers: ["b"], idx: 1, sample_id: "s" };
+    expect(await read(JSON.stringify(record))).toMatchObject([{ kind: "qa", answers: ["a"] }]);
+    expect(await read('{"question":"q","answer":"- a\\n---\\n- b"}')).toMatchObject([{ kind: "qa" }]);
   });
 
   it("reports a missing file as WS_IO", async () => {

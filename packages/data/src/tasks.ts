@@ -1,7 +1,7 @@
 // Task files in the published training format: JSONL, one question a line.
 import { createReadStream } from "node:fs";
 import { createInterface } from "node:readline";
-import { invalidInput, type Task, WideSeekError } from "@wideseek/spec";
+import { editDistance, invalidInput, type Task, WideSeekError } from "@wideseek/spec";
 import { z } from "zod";
 
 /** `evaluation` comes as an object or as JSON text (WideSearch); only the required columns are read here. */
@@ -21,7 +21,7 @@ const evaluationSchema = z.union([
     .pipe(evaluationObject),
 ]);
 
-const recordSchema = z.looseObject({
+const fields = {
   question: z.string().min(1).optional(),
   query: z.string().min(1).optional(),
   answer: z.union([z.string(), z.array(z.string()).min(1)]),
@@ -30,11 +30,14 @@ const recordSchema = z.looseObject({
   instance_id: z.union([z.string(), z.number()]).optional(),
   language: z.enum(["en", "zh"]).optional(),
   evaluation: evaluationSchema.nullish(),
-});
+};
+const recordSchema = z.looseObject(fields);
+type TaskRecord = z.output<typeof recordSchema>;
 
 /**
  * Streams the tasks of a JSONL file; an empty line is skipped.
- * A record is a table task when `is_markdown` is true or, if the field is absent, when it names unique columns.
+ * A record is a table task when `is_markdown` is true or, if the field is absent, when it names unique columns; one
+ * that could be either is refused, and so is a misspelt field. Further fields are ignored.
  * @throws WS_IO when the file cannot be read, WS_INVALID_ARGUMENT naming file and line for a broken record
  */
 export async function* readTasks(path: string): AsyncGenerator<Task> {
@@ -61,25 +64,55 @@ export function parseTask(line: string, where: string, index: number): Task {
   } catch (error) {
     throw new WideSeekError("WS_INVALID_ARGUMENT", `${where}: not JSON: ${(error as Error).message}`, { cause: error });
   }
+  if (typeof json === "object" && json !== null) refuseMisspelt(json, where);
   const parsed = recordSchema.safeParse(json);
   if (!parsed.success) throw invalidInput(where, parsed.error);
   const record = parsed.data;
   const question = record.question ?? record.query;
-  if (question === undefined) throw new WideSeekError("WS_INVALID_ARGUMENT", `${where}: question: missing`);
+  if (question === undefined) throw invalid(where, "question: missing");
   const instanceId = String(record.instance_id ?? index);
   const language = record.language ?? (/zh/.test(instanceId) ? "zh" : "en");
-  const uniqueColumns = record.unique_columns ?? [];
-  if (!(record.is_markdown ?? uniqueColumns.length > 0)) {
+  if (!isTable(record, where)) {
     const answers = typeof record.answer === "string" ? [record.answer] : record.answer;
     return { kind: "qa", instanceId, question, language, answers };
   }
-  if (typeof record.answer !== "string" || uniqueColumns.length === 0) {
-    const problem =
-      uniqueColumns.length === 0 ? "unique_columns: a table needs at least one" : "answer: a table is text";
-    throw new WideSeekError("WS_INVALID_ARGUMENT", `${where}: ${problem}`);
-  }
+  const uniqueColumns = record.unique_columns ?? [];
+  if (uniqueColumns.length === 0) throw invalid(where, "unique_columns: a table needs at least one");
+  if (typeof record.answer !== "string") throw invalid(where, "answer: a table is text");
   const requiredColumns = record.evaluation?.required ?? [];
   return { kind: "table", instanceId, question, language, answer: record.answer, uniqueColumns, requiredColumns };
+}
+
+/** Which kind a record is; scored as the wrong kind it would quietly earn nothing. */
+function isTable(record: TaskRecord, where: string): boolean {
+  const hasColumns = (record.unique_columns ?? []).length > 0;
+  if (record.is_markdown === false && hasColumns) {
+    throw invalid(where, "is_markdown: false, but unique_columns make it a table; leave one of them out");
+  }
+  if (record.is_markdown !== undefined || hasColumns) return record.is_markdown ?? true;
+  const looksLikeTable = record.evaluation || [record.answer].flat().some((answer) => DELIMITER_ROW.test(answer));
+  if (!looksLikeTable) return false;
+  throw invalid(where, "unique_columns: missing, but this looks like a table; name them, or set is_markdown to false");
+}
+
+/** The line under the header of a Markdown table. */
+const DELIMITER_ROW = /^[ \t]*\|?(?:[ \t]*:?-+:?[ \t]*\|)+[ \t]*(?::?-+:?[ \t]*)?\r?$/m;
+
+/** Unknown fields are ignored, so a known one in another spelling would be lost without a word. */
+function refuseMisspelt(record: object, where: string): void {
+  const plain = (name: string): string => name.toLowerCase().replaceAll(/[^a-z]/g, "");
+  const given = Object.keys(record);
+  const missing = Object.keys(fields).filter((field) => !given.includes(field));
+  for (const name of given) {
+    if (name in fields) continue;
+    // One letter in five: "answers" is answer, "question_id" is not question.
+    const meant = missing.find((field) => editDistance(plain(name), plain(field)) <= field.length / 5);
+    if (meant !== undefined) throw invalid(where, `${name}: unknown field; did you mean ${meant}?`);
+  }
+}
+
+function invalid(where: string, problem: string): WideSeekError {
+  return new WideSeekError("WS_INVALID_ARGUMENT", `${where}: ${problem}`, { op: "readTasks" });
 }
 
 /** The line that `parseTask` reads back to an equal task. */
