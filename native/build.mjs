@@ -1,5 +1,5 @@
-// Builds the addon with cmake-js: quiet, incremental, and without any download.
-import { spawnSync } from "node:child_process";
+// Builds the addon with cmake-js: incremental, without any download, and silent unless something is compiled.
+import { spawn, spawnSync } from "node:child_process";
 import { existsSync, mkdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { createRequire } from "node:module";
 import { dirname, join } from "node:path";
@@ -62,11 +62,29 @@ if (!configured) rmSync(join(buildDir, "CMakeCache.txt"), { force: true });
 
 const require = createRequire(import.meta.url);
 const cmakeJs = join(dirname(require.resolve("cmake-js/package.json")), "bin", "cmake-js");
-const build = spawnSync(process.execPath, [cmakeJs, "build", "--directory", root, "--out", buildDir], {
-  cwd: root,
-  encoding: "utf8",
-  maxBuffer: 1 << 28,
-});
-if (build.status !== 0) {
-  fail(`${build.stdout ?? ""}${build.stderr ?? ""}wideseek: the native build failed (see the log above)`);
+const build = spawn(process.execPath, [cmakeJs, "build", "--directory", root, "--out", buildDir], { cwd: root });
+
+let begun = 0;
+/** A compilation takes minutes on a small machine; without this line it looks like a program that hangs. */
+function announce() {
+  if (begun > 0) return;
+  begun = performance.now();
+  console.error("compiling the native engine, once; a few minutes");
 }
+
+const log = [];
+for (const stream of [build.stdout, build.stderr]) {
+  stream.setEncoding("utf8").on("data", (text) => {
+    log.push(text);
+    // Ninja and make both name each object so; when all is up to date there is none.
+    if (/Building \w+ object/.test(text)) announce();
+  });
+}
+// Ninja names an object when it is finished, which is late for the first one.
+if (!configured) announce();
+
+build.on("error", (error) => fail(`wideseek: cannot start cmake-js: ${error.message}`));
+build.on("close", (status) => {
+  if (status !== 0) fail(`${log.join("")}wideseek: the native build failed (see the log above)`);
+  if (begun > 0) console.error(`compiled the native engine in ${Math.round((performance.now() - begun) / 1000)} s`);
+});
