@@ -1,6 +1,5 @@
 // Joins all packages to a run: config -> data, tools, model -> training, cold start or evaluation. Owns no algorithm.
 import { existsSync } from "node:fs";
-import { mkdir } from "node:fs/promises";
 import path from "node:path";
 import { runEpisode } from "@wideseek/agents";
 import { formatConfig, hashConfig, type RunConfig } from "@wideseek/config";
@@ -9,7 +8,7 @@ import { type EvaluationReport, readRunDirectory, type SweepReport, writeHtmlRep
 import { RuleJudge, scoreEpisode } from "@wideseek/rewards";
 import { type Task, type Toolset, WideSeekError } from "@wideseek/spec";
 import { searchTools } from "@wideseek/tools";
-import { coldStart, Progress, type ProgressStream, Run, trainLoop, writeAtomic } from "@wideseek/train";
+import { coldStart, Progress, type ProgressStream, Run, RunLock, trainLoop, writeAtomic } from "@wideseek/train";
 import type { ChatPolicy } from "./chat-policy.ts";
 import { copyDrills, expertTraces } from "./expert-traces.ts";
 import { evaluateHeldOut, heldOutMetrics, sweepHeldOut } from "./held-out.ts";
@@ -46,8 +45,10 @@ export interface EvaluationResult {
 }
 
 /**
- * Opens data and tools of a config; nothing is written before a model is loaded too.
- * @throws WS_INVALID_ARGUMENT when `directory` holds a run and `resume` is false, WS_IO and what the data is wrong with
+ * Locks the folder until the run is disposed, opens data and tools of a config; no result is written before a model is
+ * loaded too.
+ * @throws WS_INVALID_ARGUMENT when `directory` holds a run and `resume` is false, WS_INVALID_STATE when another process
+ *   writes there, WS_IO and what the data is wrong with
  */
 export async function createRun(options: CreateRunOptions): Promise<ConfiguredRun> {
   const { config, directory, resume = false } = options;
@@ -58,8 +59,13 @@ export async function createRun(options: CreateRunOptions): Promise<ConfiguredRu
       { op: "createRun", details: { directory } },
     );
   }
-  const data = await openRunData(config.data, config.tools);
-  return new ConfiguredRun(options, data);
+  const lock = await RunLock.take(directory);
+  try {
+    return new ConfiguredRun(options, await openRunData(config.data, config.tools), lock);
+  } catch (error) {
+    await lock[Symbol.asyncDispose]();
+    throw error;
+  }
 }
 
 export class ConfiguredRun implements AsyncDisposable {
@@ -67,11 +73,13 @@ export class ConfiguredRun implements AsyncDisposable {
   readonly #options: CreateRunOptions;
   readonly #config: RunConfig;
   readonly #data: RunData;
+  readonly #lock: RunLock;
   readonly #tools: Toolset;
   readonly #signal: AbortSignal;
 
-  constructor(options: CreateRunOptions, data: RunData) {
+  constructor(options: CreateRunOptions, data: RunData, lock: RunLock) {
     this.#options = options;
+    this.#lock = lock;
     this.directory = options.directory;
     this.#config = options.config;
     this.#data = data;
@@ -122,7 +130,6 @@ export class ConfiguredRun implements AsyncDisposable {
     const tools = this.#tools;
     const from = model.create ? path.join(this.directory, "initial-model") : model.directory;
     if (model.create) {
-      await mkdir(this.directory, { recursive: true });
       await createModel(from, { config, shape: model.create, tools, tasks: trainTasks });
     }
     await using policy = await this.#loadPolicy(from, options.maxTokens);
@@ -153,7 +160,6 @@ export class ConfiguredRun implements AsyncDisposable {
       });
     }
     await using policy = await this.#loadPolicy(model.directory, train.maxTokens);
-    await mkdir(this.directory, { recursive: true });
     await writeAtomic(path.join(this.directory, "config.yaml"), formatConfig(this.#config));
     const parts = this.#heldOutParts(policy);
     const results: EvaluationResult[] = [];
@@ -181,6 +187,7 @@ export class ConfiguredRun implements AsyncDisposable {
 
   async [Symbol.asyncDispose](): Promise<void> {
     await this.#data[Symbol.asyncDispose]();
+    await this.#lock[Symbol.asyncDispose]();
   }
 
   async #loadPolicy(modelDir: string, maxTrainTokens: number): Promise<ChatPolicy> {
@@ -212,6 +219,7 @@ export class ConfiguredRun implements AsyncDisposable {
         seed: this.#config.run.seed,
         configText: formatConfig(this.#config),
         configHash: hashConfig(this.#config),
+        lock: this.#lock,
         traces: { decode: (tokenIds) => policy.chat.decode(tokenIds) },
       },
       policy,

@@ -7,6 +7,7 @@ export * from "./pack.ts";
 export * from "./progress.ts";
 export * from "./run.ts";
 export * from "./run-files.ts";
+export * from "./run-lock.ts";
 export * from "./run-state.ts";
 export * from "./schedule.ts";
 export * from "./seeds.ts";

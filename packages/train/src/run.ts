@@ -1,10 +1,10 @@
 // A run on disk and the loop that drives it: rows, checkpoints, resume, stop. Owns no training maths.
-import { mkdir } from "node:fs/promises";
 import path from "node:path";
 import type { RewardBreakdown, Trainer } from "@wideseek/spec";
 import type { TrainedGroup } from "./loop.ts";
 import type { Progress } from "./progress.ts";
 import { EventFile, JsonlFile, type MetricsRow, readRows } from "./run-files.ts";
+import { RunLock } from "./run-lock.ts";
 import {
   checkResumable,
   latestCheckpoint,
@@ -24,6 +24,8 @@ export interface RunOptions {
   configHash?: string;
   /** What traces keep beside numbers; default: nothing. */
   traces?: TraceContents;
+  /** Held by the caller for longer than the run is open; default: `open` locks the folder until `close`. */
+  lock?: RunLock;
 }
 
 /** What a kind of training hands to `Run.loop`. */
@@ -66,6 +68,8 @@ export class Run {
   readonly #episodes: JsonlFile;
   readonly #events: EventFile;
   readonly #evaluatedSteps: Set<number>;
+  /** Null: the caller's. */
+  #lock: RunLock | null = null;
 
   private constructor(
     options: RunOptions,
@@ -88,12 +92,25 @@ export class Run {
   /**
    * Continues from the newest whole checkpoint in the folder, or begins. Rows written after that checkpoint are
    * dropped, because their steps will be done again; `policy` gets the weights and moments of the checkpoint.
-   * @throws WS_INVALID_ARGUMENT when the checkpoint was made with other settings
+   * @throws WS_INVALID_ARGUMENT when the checkpoint was made with other settings, WS_INVALID_STATE when another process
+   *   writes there
    */
   static async open(options: RunOptions, policy: Pick<Trainer, "loadCheckpoint">): Promise<Run> {
+    if (options.lock) return await Run.#open(options, policy);
+    const lock = await RunLock.take(options.directory);
+    try {
+      const run = await Run.#open(options, policy);
+      run.#lock = lock;
+      return run;
+    } catch (error) {
+      await lock[Symbol.asyncDispose]();
+      throw error;
+    }
+  }
+
+  static async #open(options: RunOptions, policy: Pick<Trainer, "loadCheckpoint">): Promise<Run> {
     const { directory, configHash = "", configText = "", seed } = options;
     const checkpoints = path.join(directory, "checkpoints");
-    await mkdir(directory, { recursive: true });
     await removeTemporary(checkpoints);
     const checkpoint = await latestCheckpoint(checkpoints);
     if (checkpoint) {
@@ -159,6 +176,7 @@ export class Run {
 
   async close(): Promise<void> {
     await Promise.all([this.#metrics, this.#evaluations, this.#episodes, this.#events].map((file) => file.close()));
+    await this.#lock?.[Symbol.asyncDispose]();
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
