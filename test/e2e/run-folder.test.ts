@@ -84,4 +84,37 @@ describe("a run folder", () => {
     await writeFile("out/run.lock", JSON.stringify({ pid: process.ppid, host: hostname() }));
     await refuses(says, () => run(command, "--resume", "out"));
   });
+
+  it("is continued by the command that made it only", async () => {
+    expect(await begin("eval")).toMatchObject({ code: 0 });
+    const says = (command: string, other: string): RegExp => new RegExp(`out: that is ${command} run, ${other} cannot`);
+    await refuses(says("an eval", "train"), () => run("train", "--resume", "out"));
+    await refuses(says("an eval", "cold-start"), () => run("cold-start", "--resume", "out"));
+    await rm("out", { recursive: true });
+    expect(await begin("cold-start")).toMatchObject({ code: 0 });
+    await refuses(says("a cold-start", "train"), () => run("train", "--resume", "out"));
+    expect(await run("cold-start", "--resume", "out")).toMatchObject({ code: 0 });
+  });
+
+  it("is begun again after a kill before its first checkpoint, by the same command", async () => {
+    await mkdir("out/initial-model.tmp-a", { recursive: true });
+    await writeFile("out/run.json", '{"command":"train"}\n');
+    await refuses(/that is a train run, eval cannot/, () => begin("eval"));
+    expect(await begin("train")).toMatchObject({ code: 0 });
+  });
+
+  it("holds a run or nothing", async () => {
+    await refuses(/^error WS_INVALID_ARGUMENT: corpus is not empty and holds no run: /, () =>
+      run("train", "--config", "run.yaml", "--run-dir", "corpus"),
+    );
+    await mkdir("out");
+    expect(await begin("eval")).toMatchObject({ code: 0 });
+  });
+
+  it.each(["run.yaml", "run.yaml/y", "run.yaml/y/z"])("is not below a file: %s", async (folder) => {
+    await rm("model", { recursive: true }); // so the folder is looked at first
+    await refuses(/^error WS_IO: run folder \S+ \(--run-dir\): \S+run\.yaml is a file, not a folder; /, () =>
+      run("train", "--config", "run.yaml", "--run-dir", folder),
+    );
+  });
 });

@@ -1,5 +1,4 @@
 // Joins all packages to a run: config -> data, tools, model -> training, cold start or evaluation. Owns no algorithm.
-import { existsSync } from "node:fs";
 import path from "node:path";
 import { runEpisode } from "@wideseek/agents";
 import { formatConfig, hashConfig, type RunConfig } from "@wideseek/config";
@@ -16,6 +15,7 @@ import { loadPolicy } from "./load-policy.ts";
 import { saveModel } from "./model-folder.ts";
 import { createModel } from "./new-model.ts";
 import { openRunData, type RunData } from "./run-data.ts";
+import { checkRunCommand, checkRunFolder, writeRunCommand } from "./run-folder.ts";
 
 export interface CreateRunOptions {
   config: RunConfig;
@@ -47,20 +47,16 @@ export interface EvaluationResult {
 /**
  * Locks the folder until the run is disposed, opens data and tools of a config; no result is written before a model is
  * loaded too.
- * @throws WS_INVALID_ARGUMENT when `directory` holds a run and `resume` is false, WS_INVALID_STATE when another process
+ * @throws WS_INVALID_ARGUMENT when `directory` holds something else, or a run and `resume` is false, WS_INVALID_STATE when another process
  *   writes there, WS_IO and what the data is wrong with
  */
 export async function createRun(options: CreateRunOptions): Promise<ConfiguredRun> {
   const { config, directory, resume = false } = options;
-  if (!resume && existsSync(path.join(directory, "config.yaml"))) {
-    throw new WideSeekError(
-      "WS_INVALID_ARGUMENT",
-      `${directory} already holds a run; continue it with --resume or choose another folder`,
-      { op: "createRun", details: { directory } },
-    );
-  }
+  await checkRunFolder(directory, resume);
   const lock = await RunLock.take(directory);
   try {
+    // Another process may have begun and ended a run between the first look and the lock.
+    await checkRunFolder(directory, resume);
     return new ConfiguredRun(options, await openRunData(config.data, config.tools), lock);
   } catch (error) {
     await lock[Symbol.asyncDispose]();
@@ -96,9 +92,11 @@ export class ConfiguredRun implements AsyncDisposable {
       rewards,
       run: { seed },
     } = this.#config;
+    await checkRunCommand(this.directory, "train");
     await using policy = await this.#loadPolicy(model.directory, options.maxTokens);
     await using reference =
       options.klCoefficient > 0 ? await this.#loadPolicy(model.directory, options.maxTokens) : undefined;
+    await writeRunCommand(this.directory, "train");
     await using run = await this.#openRun(policy, "train", options.steps);
     const order = new TaskOrder(seed, this.#data.trainTasks.length);
     const judge = new RuleJudge();
@@ -129,10 +127,13 @@ export class ConfiguredRun implements AsyncDisposable {
     const config = this.#config;
     const tools = this.#tools;
     const from = model.create ? path.join(this.directory, "initial-model") : model.directory;
+    await checkRunCommand(this.directory, "cold-start");
     if (model.create) {
+      await writeRunCommand(this.directory, "cold-start");
       await createModel(from, { config, shape: model.create, tools, tasks: trainTasks });
     }
     await using policy = await this.#loadPolicy(from, options.maxTokens);
+    await writeRunCommand(this.directory, "cold-start");
     await using run = await this.#openRun(policy, "cold start", options.steps);
     const { chat } = policy;
     const traces = {
@@ -159,7 +160,9 @@ export class ConfiguredRun implements AsyncDisposable {
         op: "evaluate",
       });
     }
+    await checkRunCommand(this.directory, "eval");
     await using policy = await this.#loadPolicy(model.directory, train.maxTokens);
+    await writeRunCommand(this.directory, "eval");
     await writeAtomic(path.join(this.directory, "config.yaml"), formatConfig(this.#config));
     const parts = this.#heldOutParts(policy);
     const results: EvaluationResult[] = [];

@@ -6,7 +6,7 @@ import { atBoundary, WideSeekError } from "@wideseek/spec";
 import { z } from "zod";
 import { makeFolder, removeIfEmpty } from "./new-folder.ts";
 
-export const LOCK_FILE = "run.lock";
+const LOCK_FILE = "run.lock";
 
 const ownerSchema = z.object({ pid: z.int().min(1), host: z.string() });
 type Owner = z.output<typeof ownerSchema>;
