@@ -147,6 +147,17 @@ const cases: Case[] = [
   { name: "a tool count over its maximum", argv: set("tools.defaultCount=10"), says: /tools\.defaultCount: / },
   { name: "an expert of more than all shares", argv: set("expert.wide=0.9", "expert.twoRounds=0.2"), says: /expert\./ },
   {
+    name: "more questions than memory holds",
+    argv: set("data={source: embedded, numTrainTables: 1e12}"),
+    says: /data\.numTrainTables: .*200000/,
+  },
+  {
+    name: "more regions than there are names",
+    argv: set("data={source: embedded, numTrainRegions: 2000, numHeldOutRegions: 2000}"),
+    says: /data: the world has too many regions/,
+  },
+  { name: "groups beyond any size", argv: set("train.groupSize=1e12"), says: /train\.groupSize: .*10000/ },
+  {
     name: "more regions than the world has",
     argv: set("data={source: embedded, numHeldOutRegions: 2, maxRegions: 3}"),
     says: /data\.maxRegions: /,

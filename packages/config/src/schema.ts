@@ -5,23 +5,31 @@ import { toolOptionsSchema } from "@wideseek/tools";
 import { coldStartOptionsSchema, trainOptionsSchema } from "@wideseek/train";
 import { z } from "zod";
 
-const count = z.int().min(1);
+/** Far above any sensible run, far below what exhausts the memory before the first step. */
+const count = (limit: number = 10_000_000): z.ZodInt => z.int().min(1).max(limit);
+/** Of one step: all of them are held in memory until it ends. */
+const MAX_EPISODES = 1_000_000;
 const folder = z.string().min(1);
 const share = z.number().min(0).max(1);
 
 /** A new model with random weights and a vocabulary learned from the expert's traces. */
 const newModelSchema = z.strictObject({
-  vocabSize: z.int().min(282).default(1024).describe("Most entries of the vocabulary, control tokens included."),
-  hiddenSize: count.default(128).describe("Width of the residual stream."),
-  intermediateSize: count.default(384).describe("Width of the feed-forward layers."),
-  numLayers: count.default(4).describe("Transformer layers."),
-  numHeads: count.default(4).describe("Query heads."),
-  numKvHeads: count.default(2).describe("Key and value heads; divides numHeads."),
-  headDim: z.int().min(2).multipleOf(2).default(32).describe("Width of a head."),
+  vocabSize: z
+    .int()
+    .min(282)
+    .max(1_000_000)
+    .default(1024)
+    .describe("Most entries of the vocabulary, control tokens included."),
+  hiddenSize: count(65_536).default(128).describe("Width of the residual stream."),
+  intermediateSize: count(1_000_000).default(384).describe("Width of the feed-forward layers."),
+  numLayers: count(1000).default(4).describe("Transformer layers."),
+  numHeads: count(1000).default(4).describe("Query heads."),
+  numKvHeads: count(1000).default(2).describe("Key and value heads; divides numHeads."),
+  headDim: z.int().min(2).max(1024).multipleOf(2).default(32).describe("Width of a head."),
   ropeTheta: z.number().positive().default(10_000).describe("Base of the rotary position embedding."),
-  maxPositions: count.default(4096).describe("Longest context of the model."),
+  maxPositions: count().default(4096).describe("Longest context of the model."),
   initStd: z.number().positive().default(0.02).describe("Standard deviation of the random weights."),
-  vocabularyTraces: count.default(200).describe("Expert episodes that the vocabulary is learned from."),
+  vocabularyTraces: count(100_000).default(200).describe("Expert episodes that the vocabulary is learned from."),
   seed: z.int().min(0).default(0).describe("Seed of the random weights."),
 });
 
@@ -39,14 +47,18 @@ const engineSchema = z.strictObject({
     .enum(["auto", "cpu", "cuda"])
     .default("auto")
     .describe("Where the model runs; auto = a GPU if there is one."),
-  threads: count.max(1024).optional().describe("CPU threads of the engine; left out, one per available core."),
+  threads: count(1024).optional().describe("CPU threads of the engine; left out, one per available core."),
   weightDtype: z
     .enum(["float32", "bfloat16"])
     .default("float32")
     .describe("How weights are stored; training keeps a float32 master copy of bfloat16 weights."),
-  maxContextTokens: count.optional().describe("Longest context that is planned for; left out, what the model allows."),
-  kvCacheTokens: count.optional().describe("Tokens whose keys and values fit the cache; left out, by the engine."),
-  maxBatchTokens: count
+  maxContextTokens: count()
+    .optional()
+    .describe("Longest context that is planned for; left out, what the model allows."),
+  kvCacheTokens: count(1_000_000_000)
+    .optional()
+    .describe("Tokens whose keys and values fit the cache; left out, by the engine."),
+  maxBatchTokens: count()
     .default(512)
     .describe("Tokens of one generation step, so also the most agents that run at once."),
   recompute: z
@@ -63,18 +75,21 @@ const engineSchema = z.strictObject({
     .describe("CUDA: master weights and moments in pinned host memory instead of the GPU's."),
 });
 
+/** The generator has names for some 2000 regions; questions are held in memory. */
+const regions = count(2000);
+
 const embeddedDataSchema = z.strictObject({
   source: z.literal("embedded").describe("A small encyclopaedia and its questions, generated from seeds."),
   worldSeed: z.int().min(0).default(0).describe("Seed of the encyclopaedia."),
   questionSeed: z.int().min(0).default(0).describe("Seed of the questions."),
-  numTrainRegions: count.default(160).describe("Regions that training questions may ask for."),
-  numHeldOutRegions: count.default(40).describe("Regions that only held-out questions ask for."),
-  minRegions: count.default(2).describe("Fewest regions of a table question."),
-  maxRegions: count.default(8).describe("Most regions of a table question."),
-  numTrainTables: z.int().min(0).default(2000).describe("Table questions for training."),
-  numTrainFacts: z.int().min(0).default(200).describe("Single-fact questions for training."),
-  numHeldOutTables: z.int().min(0).default(64).describe("Held-out table questions."),
-  numHeldOutFacts: z.int().min(0).default(0).describe("Held-out single-fact questions."),
+  numTrainRegions: regions.default(160).describe("Regions that training questions may ask for."),
+  numHeldOutRegions: regions.default(40).describe("Regions that only held-out questions ask for."),
+  minRegions: regions.default(2).describe("Fewest regions of a table question."),
+  maxRegions: regions.default(8).describe("Most regions of a table question."),
+  numTrainTables: z.int().min(0).max(200_000).default(2000).describe("Table questions for training."),
+  numTrainFacts: z.int().min(0).max(50_000).default(200).describe("Single-fact questions for training."),
+  numHeldOutTables: z.int().min(0).max(200_000).default(64).describe("Held-out table questions."),
+  numHeldOutFacts: z.int().min(0).max(50_000).default(0).describe("Held-out single-fact questions."),
 });
 
 const fileDataSchema = z.strictObject({
@@ -113,7 +128,7 @@ const expertSchema = z.strictObject({
 });
 
 const evalSchema = z.strictObject({
-  samples: count.default(4).describe("Episodes of one question (the k of Avg@k)."),
+  samples: count(1000).default(4).describe("Episodes of one question (the k of Avg@k)."),
   maxTasks: z.int().min(0).default(0).describe("Questions used; 0 = all held-out ones."),
   workflows: z
     .array(z.enum(["mas", "sa"]))
@@ -121,10 +136,10 @@ const evalSchema = z.strictObject({
     .default(["mas"])
     .describe("Teams that are evaluated."),
   temperature: z.number().min(0).default(1).describe("Sampling temperature; 0 = greedy."),
-  concurrency: count.default(256).describe("Episodes that run at the same time."),
+  concurrency: count(1_000_000).default(256).describe("Episodes that run at the same time."),
   seed: z.int().min(0).default(0).describe("Seed of the evaluation; the same for before and after."),
   sweepSubagents: z.array(z.int().min(0)).default([]).describe("Widths of the team that `eval` sweeps over."),
-  sweepTurns: z.array(count).default([]).describe("Numbers of turns that `eval` sweeps over."),
+  sweepTurns: z.array(count(10_000)).default([]).describe("Numbers of turns that `eval` sweeps over."),
 });
 
 const runSchema = z.strictObject({
@@ -182,6 +197,11 @@ export const runConfigSchema = z
       if (config[section].minLearningRate > config[section].learningRate) {
         fail([section, "minLearningRate"], "must not pass learningRate");
       }
+    }
+    const { questionsPerStep, groupSize } = config.train;
+    if (questionsPerStep * groupSize > MAX_EPISODES) {
+      const numEpisodes = questionsPerStep * groupSize;
+      fail(["train", "questionsPerStep"], `makes ${numEpisodes} episodes of a step, the most are ${MAX_EPISODES}`);
     }
     if (config.data.source === "embedded") {
       const { minRegions, maxRegions, numTrainRegions, numHeldOutRegions } = config.data;

@@ -38,10 +38,10 @@ async function openPages(
 /** The embedded encyclopaedia and its questions; the same config gives the same. */
 export function embeddedData(config: EmbeddedDataConfig): { world: World; trainTasks: Task[]; heldOutTasks: Task[] } {
   const { numTrainRegions, numHeldOutRegions, minRegions, maxRegions } = config;
-  const world = generateWorld({ seed: config.worldSeed, numTrainRegions, numHeldOutRegions });
   const common = { seed: config.questionSeed, minRegions, maxRegions };
   const { numTrainTables, numTrainFacts, numHeldOutTables, numHeldOutFacts } = config;
   try {
+    const world = generateWorld({ seed: config.worldSeed, numTrainRegions, numHeldOutRegions });
     const train = { ...common, split: "train", numTableTasks: numTrainTables, numQaTasks: numTrainFacts } as const;
     const held = { ...common, split: "heldOut", numTableTasks: numHeldOutTables, numQaTasks: numHeldOutFacts } as const;
     return { world, trainTasks: generateQuestions(world, train), heldOutTasks: generateQuestions(world, held) };

@@ -18,6 +18,10 @@ describe("generateWorld", () => {
     expect(new Set(world.pages.map((page) => page.url)).size).toBe(world.pages.length);
   });
 
+  it("says so when there are more regions than names", () => {
+    expect(() => generateWorld({ ...options, numTrainRegions: 3000 })).toThrow(RangeError);
+  });
+
   it("lists every entity on the list page of its region and kind", () => {
     for (const entity of world.entities) {
       const list = world.pages.find((page) => page.title === `List of ${entity.kind.plural} in ${entity.region}`);

@@ -122,6 +122,9 @@ class Namer {
   }
 
   next(): string {
+    if (this.#used.size === NUM_SYLLABLES ** 2) {
+      throw new RangeError("the world has too many regions for its names; some 2000 regions are the most");
+    }
     for (;;) {
       const name = this.#random.pick(this.#first) + this.#random.pick(this.#last);
       if (!this.#used.has(name)) {
@@ -135,6 +138,7 @@ class Namer {
 /**
  * Generates the encyclopaedia of `options.seed`: a list page per region and kind, a page per entity, a page per region
  * that names neither (a distractor that shares the region's words).
+ * @throws RangeError when there are more regions and entities than names
  */
 export function generateWorld(options: WorldOptions): World {
   const random = new SeededRandom("world", options.seed);

@@ -2,7 +2,8 @@
 import type { OptimizerSettings } from "@wideseek/spec";
 import { z } from "zod";
 
-const count = z.int().min(1);
+/** Far above any sensible run, far below what exhausts the memory before the first step. */
+const count = (limit: number = 10_000_000): z.ZodInt => z.int().min(1).max(limit);
 const rate = z.number().min(0).max(1);
 
 const optimizerShape = {
@@ -20,15 +21,15 @@ const scheduleShape = {
 };
 
 const checkpointShape = {
-  checkpointEvery: count.default(30).describe("Steps between checkpoints; the last step is always saved."),
-  keepCheckpoints: count.default(2).describe("Newest checkpoints that are kept."),
+  checkpointEvery: count().default(30).describe("Steps between checkpoints; the last step is always saved."),
+  keepCheckpoints: count().default(2).describe("Newest checkpoints that are kept."),
 };
 
 /** Multi-agent GRPO. */
 export const trainOptionsSchema = z.strictObject({
-  steps: count.default(156).describe("Optimizer steps of the run."),
-  questionsPerStep: count.default(128).describe("Questions (groups) of one step."),
-  groupSize: z.int().min(2).default(8).describe("Episodes of one question."),
+  steps: count().default(156).describe("Optimizer steps of the run."),
+  questionsPerStep: count(100_000).default(128).describe("Questions (groups) of one step."),
+  groupSize: z.int().min(2).max(10_000).default(8).describe("Episodes of one question."),
   temperature: z.number().positive().default(1).describe("Sampling temperature; training uses the same."),
   learningRate: z.number().min(0).default(1e-6).describe("Learning rate of AdamW after the warmup."),
   ...scheduleShape,
@@ -41,8 +42,8 @@ export const trainOptionsSchema = z.strictObject({
   dualClip: z.number().gt(1).nullable().default(10).describe("Bound of the loss for negative advantages; null = off."),
   klCoefficient: z.number().min(0).default(0).describe("Weight of the k3 KL to the starting model; 0 = no reference."),
   ...optimizerShape,
-  maxTokens: count.default(32_000).describe("Most tokens of a micro-batch, at least the longest trajectory."),
-  maxConcurrentEpisodes: count.default(1024).describe("Episodes that run at the same time."),
+  maxTokens: count().default(32_000).describe("Most tokens of a micro-batch, at least the longest trajectory."),
+  maxConcurrentEpisodes: count(1_000_000).default(1024).describe("Episodes that run at the same time."),
   ...checkpointShape,
   evalEvery: z.int().min(0).default(30).describe("Steps between held-out evaluations; 0 = only before and after."),
   traceEvery: z.int().min(0).default(1).describe("Steps between episode traces in episodes.jsonl; 0 = none."),
@@ -51,9 +52,9 @@ export type TrainOptions = z.infer<typeof trainOptionsSchema>;
 
 /** Supervised training on traces of a scripted expert. */
 export const coldStartOptionsSchema = z.strictObject({
-  steps: count.default(1000).describe("Optimizer steps of the run."),
-  tokensPerStep: count.default(32_000).describe("Tokens of one optimizer step, given ones included."),
-  maxTokens: count.default(32_000).describe("Most tokens of a micro-batch, at least the longest trajectory."),
+  steps: count().default(1000).describe("Optimizer steps of the run."),
+  tokensPerStep: count().default(32_000).describe("Tokens of one optimizer step, given ones included."),
+  maxTokens: count().default(32_000).describe("Most tokens of a micro-batch, at least the longest trajectory."),
   weighting: z
     .enum(["token", "trajectory"])
     .default("token")
@@ -63,8 +64,8 @@ export const coldStartOptionsSchema = z.strictObject({
     .min(0)
     .default(0)
     .describe("First steps that repeat random tokens, for a new model to learn to look back; 0 = traces only."),
-  drillTokensPerStep: count.default(1024).describe("Tokens of one of the first `drillSteps` steps."),
-  maxSubagentsPerTrace: count.default(100).describe("Most subagents of one trace that are trained on."),
+  drillTokensPerStep: count().default(1024).describe("Tokens of one of the first `drillSteps` steps."),
+  maxSubagentsPerTrace: count().default(100).describe("Most subagents of one trace that are trained on."),
   learningRate: z.number().min(0).default(1e-3).describe("Learning rate of AdamW after the warmup."),
   ...scheduleShape,
   schedule: scheduleShape.schedule.unwrap().default("cosine").describe("Learning rate after the warmup."),
@@ -73,9 +74,9 @@ export const coldStartOptionsSchema = z.strictObject({
   adamBeta2: z.number().min(0).lt(1).default(0.95).describe("Decay of Adam's second moment."),
   adamEpsilon: z.number().positive().default(1e-8).describe("Added to the root of Adam's second moment."),
   ...checkpointShape,
-  checkpointEvery: count.default(200).describe("Steps between checkpoints; the last step is always saved."),
+  checkpointEvery: count().default(200).describe("Steps between checkpoints; the last step is always saved."),
   heldOutEvery: z.int().min(0).default(100).describe("Steps between held-out losses; 0 = only at the end."),
-  heldOutTraces: z.int().min(0).default(16).describe("Held-out episodes that the loss is measured on."),
+  heldOutTraces: z.int().min(0).max(1_000_000).default(16).describe("Held-out episodes that the loss is measured on."),
 });
 export type ColdStartOptions = z.infer<typeof coldStartOptionsSchema>;
 
