@@ -30,7 +30,12 @@ export function runCommand(name: RunKind, description: string): Command {
     .addOption(
       new Option("--config <file>", `YAML config; ${DEFAULT_CONFIGS[name]} when neither this nor --resume is given`),
     )
-    .option("--set <key=value>", "override one setting, e.g. --set train.steps=10; may be repeated", collect, [])
+    .option(
+      "--set <key=value>",
+      "override one setting, e.g. --set train.steps=10; may be repeated; another data.source drops the file's data",
+      collect,
+      [],
+    )
     .option("--run-dir <dir>", "folder of the results; default: a new one under runs/");
 }
 

@@ -81,8 +81,42 @@ describe("loadConfig", () => {
     expect(await fails("", ["__proto__.steps=1"])).toMatch(/^--set __proto__/);
   });
 
+  it("blames the override for what the file does not have", async () => {
+    expect(await fails("train: {steps: 1}\n", ["trian.steps=1"])).toBe(
+      "--set trian.steps=1: trian: unknown key; did you mean train?",
+    );
+    await expect(loadConfig({ overrides: ["trian.steps=1"] })).rejects.toThrow(/^--set trian\.steps=1: trian: unknown/);
+  });
+
+  it("leaves the file's data behind when an override switches its source", async () => {
+    const file = await write("data:\n  source: embedded\n  numTrainRegions: 9\n");
+    const overrides = ["data.trainTasks=t", "data.corpus=c", "data.source=files"];
+    const { data } = await loadConfig({ file, overrides });
+    expect(data).toEqual({ source: "files", corpus: "c", searchServer: null, trainTasks: "t", heldOutTasks: null });
+    const same = await loadConfig({ file, overrides: ["data.source=embedded"] });
+    expect(same.data).toMatchObject({ numTrainRegions: 9 });
+    expect(await fails("data: {source: embedded}\n", ["data.source=files"])).toMatch(
+      /^--set data\.source=files: data\.trainTasks: /,
+    );
+  });
+
+  it("says what a key of another source belongs to", async () => {
+    const files = "data:\n  source: files\n  corpus: c\n  trainTasks: t\n";
+    expect(await fails(`${files}  numTrainRegions: 3\n`)).toBe(
+      "FILE:5: data.numTrainRegions: belongs to source embedded, but source is files",
+    );
+    expect(await fails(`${files}  heldOutTask: h\n`)).toBe(
+      "FILE:5: data.heldOutTask: unknown key; did you mean heldOutTasks?",
+    );
+    expect(await fails("", ["engine.thread=2"])).toMatch(/did you mean threads\?/);
+    expect(await fails("", ["model.create={hiddenSiz: 2}"])).toMatch(/model\.create\.hiddenSiz: .* hiddenSize\?/);
+  });
+
   it("refuses settings that cannot work together", async () => {
     expect(await fails("train:\n  maxTokens: 100\n")).toMatch(/^FILE:2: train\.maxTokens: 100 is less than/);
+    expect(await fails("train:\n  questionsPerStep: 100000\n  groupSize: 100\n")).toMatch(
+      /^FILE:2: train\.questionsPerStep: makes 10000000 episodes of a step, the most are 1000000/,
+    );
     expect(await fails("engine:\n  kvCacheTokens: 10\n")).toMatch(
       /^FILE:2: engine\.kvCacheTokens: 10 is less than the longest context of an agent, 32000; /,
     );

@@ -1,0 +1,55 @@
+// What to say about a key that no schema knows. Owns how near "did you mean" is; the keys are the schema's.
+import { editDistance } from "@wideseek/spec";
+import { z } from "zod";
+import { runConfigSchema } from "./schema.ts";
+
+/** The most similar known key of the section, what else the key belongs to, or all known keys when none is close. */
+export function describeUnknownKey(path: readonly string[], values: unknown): string {
+  const parents = path.slice(0, -1);
+  const wrong = path.at(-1) ?? "";
+  const section = parents.reduce<unknown>((value, key) => (value as Record<string, unknown>)[key], values);
+  const { shape, others } = sectionShape(parents, section);
+  const owner = others.find((other) => Object.hasOwn(other, wrong));
+  if (owner) return `belongs to source ${literalOf(owner.source)}, but source is ${literalOf(shape.source)}`;
+  const known = Object.keys(shape);
+  const closest = known
+    .map((key) => ({ key, distance: editDistance(key.toLowerCase(), wrong.toLowerCase()) }))
+    .sort((a, b) => a.distance - b.distance)[0];
+  if (closest && closest.distance <= Math.max(2, wrong.length / 3)) return `unknown key; did you mean ${closest.key}?`;
+  return `unknown key${known.length > 0 ? `; known keys are ${known.join(", ")}` : ""}`;
+}
+
+type Shape = Readonly<Record<string, unknown>>;
+
+/** Keys of the section at `path`; where its `source` chooses between several kinds, also those of the others. */
+function sectionShape(path: readonly string[], section: unknown): { shape: Shape; others: readonly Shape[] } {
+  let schema: unknown = runConfigSchema;
+  for (const key of path) schema = bare((schema as { shape?: Shape }).shape?.[key]);
+  if (!(schema instanceof z.ZodDiscriminatedUnion)) return { shape: shapeOf(schema), others: [] };
+  const shapes = schema.options.map(shapeOf);
+  const { source } = section as { source: unknown };
+  const shape = shapes.find((candidate) => literalOf(candidate.source) === source) ?? {};
+  return { shape, others: shapes.filter((candidate) => candidate !== shape) };
+}
+
+function shapeOf(schema: unknown): Shape {
+  return schema instanceof z.ZodObject ? schema.shape : {};
+}
+
+function literalOf(schema: unknown): unknown {
+  return schema instanceof z.ZodLiteral ? schema.value : undefined;
+}
+
+/** The schema inside of defaults, nullable and optional. */
+function bare(schema: unknown): unknown {
+  let inner = schema;
+  while (
+    inner instanceof z.ZodDefault ||
+    inner instanceof z.ZodPrefault ||
+    inner instanceof z.ZodNullable ||
+    inner instanceof z.ZodOptional
+  ) {
+    inner = inner.unwrap();
+  }
+  return inner;
+}
