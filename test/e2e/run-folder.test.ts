@@ -117,4 +117,14 @@ describe("a run folder", () => {
       run("train", "--config", "run.yaml", "--run-dir", folder),
     );
   });
+
+  it.each([
+    ["train", "train.groupSize=3", "train.groupSize: 2 -> 3"],
+    ["cold-start", "coldStart.learningRate=0.5", "coldStart.learningRate: 0.001 -> 0.5"],
+  ])("says which settings of its %s are others now", async (command, setting, change) => {
+    expect(await begin(command)).toMatchObject({ code: 0 });
+    await rm("model", { recursive: true }); // so the settings are looked at first
+    const says = new RegExp(`^error WS_INVALID_ARGUMENT: resume: out/.* made with other settings \\(${change}\\);`);
+    await refuses(says, () => run(command, "--resume", "out", "--set", setting));
+  });
 });

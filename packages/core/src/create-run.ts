@@ -15,7 +15,7 @@ import { loadPolicy } from "./load-policy.ts";
 import { saveModel } from "./model-folder.ts";
 import { createModel } from "./new-model.ts";
 import { openRunData, type RunData } from "./run-data.ts";
-import { checkRunCommand, checkRunFolder, writeRunCommand } from "./run-folder.ts";
+import { checkRunCommand, checkRunFolder, checkRunSettings, writeRunCommand } from "./run-folder.ts";
 
 export interface CreateRunOptions {
   config: RunConfig;
@@ -93,6 +93,7 @@ export class ConfiguredRun implements AsyncDisposable {
       run: { seed },
     } = this.#config;
     await checkRunCommand(this.directory, "train");
+    await checkRunSettings(this.directory, this.#config);
     await using policy = await this.#loadPolicy(model.directory, options.maxTokens);
     await using reference =
       options.klCoefficient > 0 ? await this.#loadPolicy(model.directory, options.maxTokens) : undefined;
@@ -128,6 +129,7 @@ export class ConfiguredRun implements AsyncDisposable {
     const tools = this.#tools;
     const from = model.create ? path.join(this.directory, "initial-model") : model.directory;
     await checkRunCommand(this.directory, "cold-start");
+    await checkRunSettings(this.directory, this.#config);
     if (model.create) {
       await writeRunCommand(this.directory, "cold-start");
       await createModel(from, { config, shape: model.create, tools, tasks: trainTasks });

@@ -1,8 +1,9 @@
-// What a run folder holds: nothing, the beginning of a run, or a run, and of which command. Owns run.json.
+// What a run folder holds: nothing, the beginning of a run, or a run, of which command and settings. Owns run.json.
 import { readdir, readFile } from "node:fs/promises";
 import path from "node:path";
+import { changedSettings, hashConfig, loadConfig, type RunConfig } from "@wideseek/config";
 import { atBoundary, WideSeekError } from "@wideseek/spec";
-import { CONFIG_FILE, writeAtomic } from "@wideseek/train";
+import { CONFIG_FILE, checkResumable, latestCheckpoint, writeAtomic } from "@wideseek/train";
 
 const RUN_FILE = "run.json";
 
@@ -44,6 +45,15 @@ export async function checkRunCommand(directory: string, command: RunCommand): P
     `${directory}: that is ${article} ${madeBy} run, ${command} cannot go on with it; choose another folder`,
     { op: "createRun", details: { directory, command, madeBy } },
   );
+}
+
+/** @throws WS_INVALID_ARGUMENT naming the settings that differ from those of the newest checkpoint in the folder */
+export async function checkRunSettings(directory: string, config: RunConfig): Promise<void> {
+  const checkpoint = await latestCheckpoint(path.join(directory, "checkpoints"));
+  const hash = hashConfig(config);
+  if (checkpoint === null || checkpoint.state.configHash === hash) return;
+  const before = await loadConfig({ file: path.join(directory, CONFIG_FILE) });
+  checkResumable(checkpoint, hash, config.run.seed, changedSettings(before, config));
 }
 
 /** The first file of a run. */

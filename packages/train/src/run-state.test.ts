@@ -66,6 +66,8 @@ describe("checkpoints", () => {
     if (!checkpoint) throw new Error("no checkpoint");
     checkResumable(checkpoint, "abc", 7);
     expect(() => checkResumable(checkpoint, "abd", 7)).toThrow(/other settings/);
-    expect(() => checkResumable(checkpoint, "abc", 8)).toThrow(/other settings/);
+    expect(() => checkResumable(checkpoint, "abc", 8)).toThrow(/other settings;/);
+    const changes = ["a: 1 -> 2", "b: 3 -> 4"];
+    expect(() => checkResumable(checkpoint, "abd", 7, changes)).toThrow(/other settings \(a: 1 -> 2, b: 3 -> 4\);/);
   });
 });

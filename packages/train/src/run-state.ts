@@ -67,14 +67,23 @@ export function policyDirectory(checkpoint: Checkpoint): string {
   return path.join(checkpoint.directory, "policy");
 }
 
-/** @throws WS_INVALID_ARGUMENT when the settings differ from those that the checkpoint was made with */
-export function checkResumable({ directory, state }: Checkpoint, configHash: string, seed: number): void {
+/**
+ * `changes`: a line for each setting that differs, as far as the caller knows them.
+ * @throws WS_INVALID_ARGUMENT when the settings differ from those that the checkpoint was made with
+ */
+export function checkResumable(
+  { directory, state }: Checkpoint,
+  configHash: string,
+  seed: number,
+  changes: readonly string[] = [],
+): void {
   if (state.configHash === configHash && state.seed === seed) return;
+  const list = changes.length === 0 ? "" : ` (${changes.join(", ")})`;
   throw new WideSeekError(
     "WS_INVALID_ARGUMENT",
-    `resume: ${directory} was made with other settings; resume without changing what results depend on, ` +
+    `resume: ${directory} was made with other settings${list}; resume without changing what results depend on, ` +
       "or start a new run",
-    { op: "resume", details: { directory, got: configHash, expected: state.configHash } },
+    { op: "resume", details: { directory, got: configHash, expected: state.configHash, changes } },
   );
 }
 

@@ -1,0 +1,37 @@
+import { describe, expect, it } from "vitest";
+import { changedSettings } from "./compare.ts";
+import { hashConfig, loadConfig } from "./load.ts";
+
+const changes = async (before: string[], after: string[]): Promise<string[]> =>
+  changedSettings(await loadConfig({ overrides: before }), await loadConfig({ overrides: after }));
+
+describe("changedSettings", () => {
+  it("names key, old and new value of what results depend on", async () => {
+    expect(await changes(["train.groupSize=2"], ["train.groupSize=3"])).toEqual(["train.groupSize: 2 -> 3"]);
+    expect(await changes([], ["eval.workflows=[mas, sa]", "model.directory=other"])).toEqual([
+      expect.stringMatching(/^model\.directory: ".*" -> "other"$/),
+      'eval.workflows: ["mas"] -> ["mas","sa"]',
+    ]);
+    expect(await changes([], ["run.directory=x", "train.checkpointEvery=5", "train.steps=7"])).toEqual([]);
+  });
+
+  it("names the schedule and not the steps that only then matter, unless they differ too", async () => {
+    const constant = ["train.schedule=constant", "train.steps=7"];
+    expect(await changes(constant, ["train.schedule=linear", "train.steps=7"])).toEqual([
+      'train.schedule: "constant" -> "linear"',
+    ]);
+    expect(await changes(constant, ["train.schedule=linear", "train.steps=8"])).toContain("train.steps: 7 -> 8");
+  });
+
+  it("names something whenever the hash differs", async () => {
+    const files = ["data={source: files, corpus: c, trainTasks: t}"];
+    const sets = [[], ["run.seed=1"], files, ["expert.wide=0.2"], ["agents.limits.contextTokensByRole={lead: 4096}"]];
+    const configs = await Promise.all(sets.map((overrides) => loadConfig({ overrides })));
+    for (const before of configs) {
+      for (const after of configs) {
+        const same = hashConfig(before) === hashConfig(after);
+        expect(changedSettings(before, after).length === 0).toBe(same);
+      }
+    }
+  });
+});

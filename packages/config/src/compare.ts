@@ -1,0 +1,48 @@
+// Which settings results depend on, and which of them two configs have otherwise. Owns no reading of configs.
+import type { RunConfig } from "./schema.ts";
+
+/** Settings that do not change what a step computes; a run may be continued with other values of them. */
+const FREE_KEYS: readonly (readonly [keyof RunConfig, string])[] = [
+  ["run", "directory"],
+  ["train", "checkpointEvery"],
+  ["train", "keepCheckpoints"],
+  ["train", "maxConcurrentEpisodes"],
+  ["coldStart", "checkpointEvery"],
+  ["coldStart", "keepCheckpoints"],
+];
+
+/** The settings that results depend on. */
+export function resultSettings(config: RunConfig): Record<string, Record<string, unknown>> {
+  const relevant: Record<string, Record<string, unknown>> = structuredClone(config);
+  for (const [section, key] of FREE_KEYS) delete relevant[section]?.[key];
+  // A longer run under a constant learning rate begins exactly like the shorter one.
+  for (const section of ["train", "coldStart"] as const) {
+    if (config[section].schedule === "constant") delete relevant[section]?.steps;
+  }
+  return relevant;
+}
+
+/** A line for each setting that results depend on and that differs: "train.groupSize: 2 -> 3". */
+export function changedSettings(before: RunConfig, after: RunConfig): string[] {
+  const [all, relevant] = [
+    [leaves(before), leaves(after)],
+    [leaves(resultSettings(before)), leaves(resultSettings(after))],
+  ] as const;
+  const keys = [...new Set(relevant.flatMap((settings) => [...settings.keys()]))];
+  return keys.flatMap((key) => {
+    // From the whole configs: a key may be relevant on one side only, and still be the same on both.
+    const [old, now] = all.map((settings) => settings.get(key) ?? "none");
+    return old === now ? [] : [`${key}: ${old} -> ${now}`];
+  });
+}
+
+/** "train.groupSize" to its value as JSON; lists are one value. */
+function leaves(value: object, prefix = ""): Map<string, string> {
+  return new Map(
+    Object.entries(value).flatMap(([key, item]): [string, string][] =>
+      typeof item === "object" && item !== null && !Array.isArray(item)
+        ? [...leaves(item, `${prefix}${key}.`)]
+        : [[`${prefix}${key}`, JSON.stringify(item)]],
+    ),
+  );
+}
