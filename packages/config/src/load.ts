@@ -1,11 +1,12 @@
 // Reads a run config: YAML file, then --set overrides, then the schema. Owns how a mistake in either is reported.
 import { createHash } from "node:crypto";
 import { readFile } from "node:fs/promises";
-import { editDistance, errorMessage, WideSeekError } from "@wideseek/spec";
+import { errorMessage, WideSeekError } from "@wideseek/spec";
 import { type Document, isMap, isNode, LineCounter, parse, parseDocument, stringify } from "yaml";
 import type { z } from "zod";
 import { resultSettings } from "./compare.ts";
 import { type RunConfig, runConfigSchema } from "./schema.ts";
+import { describeUnknownKey } from "./unknown-key.ts";
 
 export interface LoadConfigOptions {
   /** YAML file; absent = the defaults. */
@@ -28,11 +29,12 @@ export async function loadConfig({ file, overrides = [] }: LoadConfigOptions): P
   const lines = new LineCounter();
   const document = file === undefined ? undefined : await readDocument(file, lines);
   const settings = overrides.map(parseOverride);
+  if (document) leaveOtherSource(document, settings);
   const values = document === undefined ? {} : asMap(document.toJS() ?? {}, file ?? "");
   for (const override of settings) setIn(values, override);
   const parsed = runConfigSchema.safeParse(values);
   if (parsed.success) return parsed.data;
-  throw configError(parsed.error.issues[0] as z.core.$ZodIssue, { file, document, lines, settings });
+  throw configError(parsed.error.issues[0] as z.core.$ZodIssue, values, { file, document, lines, settings });
 }
 
 /** The config as a YAML file that `loadConfig` reads back to the same. */
@@ -74,6 +76,13 @@ function parseOverride(text: string): Override {
   }
 }
 
+/** Keys of one data source mean nothing to another: when an override switches it, the file's section is left behind. */
+function leaveOtherSource(document: Document, settings: readonly Override[]): void {
+  const chosen = settings.findLast(({ path }) => path.join(".") === "data.source");
+  const source = document.getIn(["data", "source"]);
+  if (chosen && source !== undefined && source !== chosen.value) document.delete("data");
+}
+
 function setIn(values: Record<string, unknown>, { text, path, value }: Override): void {
   let target = values;
   for (const key of path.slice(0, -1)) {
@@ -95,24 +104,28 @@ interface Sources {
   settings: readonly Override[];
 }
 
-function configError(issue: z.core.$ZodIssue, sources: Sources): WideSeekError {
+function configError(issue: z.core.$ZodIssue, values: unknown, sources: Sources): WideSeekError {
   const unknown = issue.code === "unrecognized_keys" ? issue.keys[0] : undefined;
   const path = [...issue.path.map(String), ...(unknown === undefined ? [] : [unknown])];
   const key = path.join(".");
-  const message = unknown === undefined ? issue.message : `unknown key${suggestion(path)}`;
+  const message = unknown === undefined ? issue.message : describeUnknownKey(path, values);
   return invalid(`${location(path, sources)}${key === "" ? "" : `${key}: `}${message}`, { key, file: sources.file });
 }
 
-/** The override that set the key, or file and line of it or of the nearest section around it. */
+/** The override that set the key, or else file and line, or override, of the nearest section around it. */
 function location(path: readonly string[], { file, document, lines, settings }: Sources): string {
-  const override = settings.findLast(({ path: set }) => set.every((key, index) => path[index] === key));
-  if (override) return `--set ${override.text}: `;
-  if (file === undefined) return "";
+  const startsWith = (long: readonly string[], short: readonly string[]): boolean =>
+    short.every((key, index) => long[index] === key);
+  const setter = settings.findLast((override) => startsWith(path, override.path));
+  if (setter) return `--set ${setter.text}: `;
   for (let depth = path.length; depth > 0; depth--) {
-    const start = keyOffset(document, path.slice(0, depth));
+    const section = path.slice(0, depth);
+    const start = keyOffset(document, section);
     if (start !== undefined) return `${file}:${lines.linePos(start).line}: `;
+    const opener = settings.findLast((override) => startsWith(override.path, section));
+    if (opener) return `--set ${opener.text}: `;
   }
-  return `${file}: `;
+  return file === undefined ? "" : `${file}: `;
 }
 
 function keyOffset(document: Document | undefined, path: readonly string[]): number | undefined {
@@ -120,19 +133,6 @@ function keyOffset(document: Document | undefined, path: readonly string[]): num
   if (!isMap(parent)) return undefined;
   const pair = parent.items.find((item) => isNode(item.key) && String(item.key) === path.at(-1));
   return pair && isNode(pair.key) ? pair.key.range?.[0] : undefined;
-}
-
-/** The most similar known key of the section, or all of them when none is close. */
-function suggestion(path: readonly string[]): string {
-  let section: unknown = runConfigSchema.parse({});
-  for (const key of path.slice(0, -1)) section = (section as Record<string, unknown> | undefined)?.[key];
-  const known = typeof section === "object" && section !== null ? Object.keys(section) : [];
-  const wrong = path.at(-1) ?? "";
-  const closest = known
-    .map((key) => ({ key, distance: editDistance(key.toLowerCase(), wrong.toLowerCase()) }))
-    .sort((a, b) => a.distance - b.distance)[0];
-  if (closest && closest.distance <= Math.max(2, wrong.length / 3)) return `; did you mean ${closest.key}?`;
-  return known.length > 0 ? `; known keys are ${known.join(", ")}` : "";
 }
 
 function invalid(message: string, details: Record<string, unknown>): WideSeekError {
