@@ -125,10 +125,22 @@ const cases: Case[] = [
     says: /--set train\.stesp=1: train\.stesp: unknown key; did you/,
   },
   { name: "a wrong type", argv: set("train.steps=many"), says: /--set train\.steps=many: train\.steps: .*number/ },
-  { name: "a fraction for a count", argv: set("train.steps=1.5"), says: /train\.steps: .*int/ },
-  { name: "a count below its limit", argv: set("train.groupSize=1"), says: /train\.groupSize: .*>=2/ },
+  {
+    name: "a fraction for a count",
+    argv: set("train.steps=1.5"),
+    says: /train\.steps: must be a whole number, got 1\.5\n/,
+  },
+  {
+    name: "a count below its limit",
+    argv: set("train.groupSize=1"),
+    says: /train\.groupSize: must be at least 2, got 1\n/,
+  },
   { name: "a temperature that cannot be trained", argv: set("train.temperature=0"), says: /train\.temperature: / },
-  { name: "an unknown choice", argv: set("agents.workflow=both"), says: /agents\.workflow: .*"mas"\|"sa"/ },
+  {
+    name: "an unknown choice",
+    argv: set("agents.workflow=both"),
+    says: /agents\.workflow: must be "mas" or "sa", got/,
+  },
   { name: "an override without a value", argv: set("train.steps"), says: /--set train\.steps: must look like/ },
   { name: "an override of a number's part", argv: set("train.steps.a=1"), says: /--set train\.steps\.a=1/ },
   { name: "a number of steps that is none", argv: [...set(), "--steps", "ten"], says: /train\.steps=ten/ },
@@ -168,8 +180,16 @@ const cases: Case[] = [
     says: /world is too small for 2000 different questions/,
   },
   // Questions and corpus
-  { name: "no file of questions", prepare: remove("train.jsonl"), says: /^error WS_IO: .*train\.jsonl/ },
-  { name: "an empty file of questions", prepare: write("train.jsonl", "\n"), says: /train\.jsonl: no questions/ },
+  {
+    name: "no file of questions",
+    prepare: remove("train.jsonl"),
+    says: /^error WS_IO: data\.trainTasks: .*train\.jsonl/,
+  },
+  {
+    name: "an empty file of questions",
+    prepare: write("train.jsonl", "\n"),
+    says: /data\.trainTasks: train\.jsonl: no questions/,
+  },
   { name: "a broken line", prepare: write("train.jsonl", '\n{"question": '), says: /train\.jsonl:2: not JSON/ },
   {
     name: "a question without answer",
@@ -186,7 +206,11 @@ const cases: Case[] = [
     prepare: write("train.jsonl", '{"question": "a", "answer": "b", "uniqueColumns": ["c"]}'),
     says: /train\.jsonl:1: uniqueColumns: unknown field; did you mean unique_columns\?/,
   },
-  { name: "no held-out questions", prepare: remove("held-out.jsonl"), says: /^error WS_IO: .*held-out\.jsonl/ },
+  {
+    name: "no held-out questions",
+    prepare: remove("held-out.jsonl"),
+    says: /^error WS_IO: data\.heldOutTasks: .*held-out\.jsonl/,
+  },
   {
     name: "nothing to evaluate on",
     argv: ["eval", ...set("data.heldOutTasks=null").slice(1)],
@@ -202,7 +226,16 @@ const cases: Case[] = [
     says: /^error WS_CORRUPT_FILE: corpus\/index\.sqlite/,
   },
   // Model
-  { name: "no model", argv: set("model.directory=no"), says: /^error WS_IO: .*no\/tokenizer/ },
+  {
+    name: "no model",
+    argv: ["eval", ...set().slice(1), "--model", "no"],
+    says: /^error WS_IO: no: no such folder; a model folder holds/,
+  },
+  {
+    name: "a file as model",
+    argv: set("model.directory=train.jsonl"),
+    says: /WS_IO: train\.jsonl: is a file; a model folder/,
+  },
   { name: "a model without config", prepare: remove("model/config.json"), says: /^error WS_IO: .*model\/config\.json/ },
   { name: "a model without weights", prepare: remove("model/model.safetensors"), says: /^error WS_IO: .*safetensors/ },
   {
@@ -213,7 +246,12 @@ const cases: Case[] = [
   {
     name: "a broken tokenizer",
     prepare: write("model/tokenizer.json", "{"),
-    says: /WS_CORRUPT_FILE: .*tokenizer\.json/,
+    says: /WS_CORRUPT_FILE: model\/tokenizer\.json is not a tokenizer file: not JSON/,
+  },
+  {
+    name: "a tokenizer that is something else",
+    prepare: write("model/tokenizer.json", "{}"),
+    says: /WS_CORRUPT_FILE: model\/tokenizer\.json is not a tokenizer file: added_tokens: missing/,
   },
   {
     name: "cut weights",
@@ -294,7 +332,7 @@ describe("bad input", () => {
     await writeFile("run.yaml", base());
     const { code, stdout, stderr } = await run(...set());
     expect({ code, errors: stderr.match(/error/g) }).toEqual({ code: 0, errors: null });
-    expect(stdout).toMatch(/trained 1 steps; model: out\/model/);
+    expect(stdout).toMatch(/trained 1 step; model: out\/model/);
   });
 
   it("is an evaluation in which no agent has room for a turn", async () => {

@@ -53,7 +53,7 @@ export interface EpisodeRequest {
 export async function runEpisode(request: EpisodeRequest): Promise<Episode> {
   const { policy, chat, task, workflow = "mas", seed, sample = 0, signal, sampling = defaultSampling } = request;
   const limits = limitsSchema.safeParse(request.limits ?? {});
-  if (!limits.success) throw invalidInput("limits", limits.error);
+  if (!limits.success) throw invalidInput("limits", limits.error, request.limits);
   if (seed < 0n || seed >= 1n << 64n) {
     throw new WideSeekError("WS_INVALID_ARGUMENT", `runEpisode: seed ${seed}; must be within 0 and 2^64 - 1`);
   }

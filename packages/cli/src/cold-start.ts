@@ -2,6 +2,7 @@
 import type { Command } from "commander";
 import { type RunFlags, runCommand, withRun, withTrainingFlags } from "./run-options.ts";
 import { StopRequest } from "./stop.ts";
+import { trainingSummary } from "./training-summary.ts";
 
 export function coldStartCommand(): Command {
   return withTrainingFlags(
@@ -10,7 +11,7 @@ export function coldStartCommand(): Command {
     await withRun("cold-start", flags, async (run) => {
       const { steps, finished, directory } = await run.coldStart();
       if (!finished) throw new StopRequest(`after step ${steps}; continue with --resume ${directory}`);
-      console.log(`trained ${steps} steps; model: ${directory}/model\nreport: ${directory}/report.html`);
+      console.log(trainingSummary(steps, directory));
     });
   });
 }

@@ -3,6 +3,7 @@ import type { Command } from "commander";
 import { type RunFlags, runCommand, withRun, withTrainingFlags } from "./run-options.ts";
 import { scoreTable } from "./score-table.ts";
 import { StopRequest } from "./stop.ts";
+import { trainingSummary } from "./training-summary.ts";
 
 export function trainCommand(): Command {
   return withTrainingFlags(
@@ -13,7 +14,7 @@ export function trainCommand(): Command {
       const results = await run.evaluations();
       if (results.length > 0) console.log(scoreTable(results));
       if (!finished) throw new StopRequest(`after step ${steps}; continue with --resume ${directory}`);
-      console.log(`trained ${steps} steps; model: ${directory}/model\nreport: ${directory}/report.html`);
+      console.log(trainingSummary(steps, directory));
     });
   });
 }

@@ -59,7 +59,7 @@ describe("loadConfig", () => {
   });
 
   it("names file, line and key", async () => {
-    expect(await fails("train:\n  steps: many\n")).toMatch(/^FILE:2: train\.steps: .*expected number/);
+    expect(await fails("train:\n  steps: many\n")).toMatch(/^FILE:2: train\.steps: must be a number, got "many"$/);
     expect(await fails("train:\n  groupSize: 8\n  stesp: 3\n")).toBe(
       "FILE:3: train.stesp: unknown key; did you mean steps?",
     );
@@ -70,7 +70,7 @@ describe("loadConfig", () => {
     expect(await fails("train:\n  steps: [1\n")).toMatch(/^FILE:\d: broken YAML: /);
     expect(await fails("train:\n  steps: 1\n  steps: 2\n")).toMatch(/^FILE:3: broken YAML: .*unique/);
     expect(await fails("- 1\n")).toMatch(/^FILE: must be a map/);
-    expect(await fails("train: 3\n")).toMatch(/^FILE:1: train: .*expected object/);
+    expect(await fails("train: 3\n")).toMatch(/^FILE:1: train: must be an object, got 3$/);
   });
 
   it("names the override", async () => {

@@ -1,7 +1,7 @@
 // Reads a run config: YAML file, then --set overrides, then the schema. Owns how a mistake in either is reported.
 import { createHash } from "node:crypto";
 import { readFile } from "node:fs/promises";
-import { errorMessage, WideSeekError } from "@wideseek/spec";
+import { describeIssue, errorMessage, WideSeekError } from "@wideseek/spec";
 import { type Document, isMap, isNode, LineCounter, parse, parseDocument, stringify } from "yaml";
 import type { z } from "zod";
 import { resultSettings } from "./compare.ts";
@@ -108,7 +108,7 @@ function configError(issue: z.core.$ZodIssue, values: unknown, sources: Sources)
   const unknown = issue.code === "unrecognized_keys" ? issue.keys[0] : undefined;
   const path = [...issue.path.map(String), ...(unknown === undefined ? [] : [unknown])];
   const key = path.join(".");
-  const message = unknown === undefined ? issue.message : describeUnknownKey(path, values);
+  const message = unknown === undefined ? describeIssue(issue, values) : describeUnknownKey(path, values);
   return invalid(`${location(path, sources)}${key === "" ? "" : `${key}: `}${message}`, { key, file: sources.file });
 }
 

@@ -21,8 +21,8 @@ export async function openRunData(config: DataConfig, tools: RunConfig["tools"])
     const { world, trainTasks, heldOutTasks } = embeddedData(config);
     return data(await CorpusIndex.fromPages(world.pages, "embedded world"), trainTasks, heldOutTasks);
   }
-  const trainTasks = await readAll(config.trainTasks);
-  const heldOutTasks = config.heldOutTasks === null ? [] : await readAll(config.heldOutTasks);
+  const trainTasks = await readAll("trainTasks", config.trainTasks);
+  const heldOutTasks = config.heldOutTasks === null ? [] : await readAll("heldOutTasks", config.heldOutTasks);
   return data(await openPages(config, tools), trainTasks, heldOutTasks);
 }
 
@@ -55,12 +55,25 @@ function data(backend: SearchBackend, trainTasks: readonly Task[], heldOutTasks:
   return { backend, trainTasks, heldOutTasks, [Symbol.asyncDispose]: () => backend[Symbol.asyncDispose]() };
 }
 
-async function readAll(file: string): Promise<Task[]> {
+async function readAll(key: "trainTasks" | "heldOutTasks", file: string): Promise<Task[]> {
   const tasks: Task[] = [];
-  for await (const task of readTasks(file)) tasks.push(task);
+  try {
+    for await (const task of readTasks(file)) tasks.push(task);
+  } catch (error) {
+    // A broken line names itself; a file that cannot be read needs the setting it comes from.
+    if (!(error instanceof WideSeekError) || error.code !== "WS_IO") throw error;
+    throw new WideSeekError("WS_IO", `data.${key}: ${error.message.replace("readTasks: ", "")}`, {
+      op: "readTasks",
+      cause: error,
+    });
+  }
   if (tasks.length > 0) return tasks;
-  throw new WideSeekError("WS_INVALID_ARGUMENT", `${file}: no questions; a task file needs at least one line`, {
-    op: "readTasks",
-    details: { file },
-  });
+  throw new WideSeekError(
+    "WS_INVALID_ARGUMENT",
+    `data.${key}: ${file}: no questions; a task file needs at least one line`,
+    {
+      op: "readTasks",
+      details: { file },
+    },
+  );
 }

@@ -66,7 +66,7 @@ export function parseTask(line: string, where: string, index: number): Task {
   }
   if (typeof json === "object" && json !== null) refuseMisspelt(json, where);
   const parsed = recordSchema.safeParse(json);
-  if (!parsed.success) throw invalidInput(where, parsed.error);
+  if (!parsed.success) throw invalidInput(where, parsed.error, json);
   const record = parsed.data;
   const question = record.question ?? record.query;
   if (question === undefined) throw invalid(where, "question: missing");

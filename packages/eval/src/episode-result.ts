@@ -115,6 +115,6 @@ export function episodeResult(episode: Episode, reward: RewardBreakdown): Episod
 /** @throws WS_INVALID_ARGUMENT naming `where` and the key */
 export function parseEpisodeResult(value: unknown, where: string): EpisodeResult {
   const parsed = resultSchema.safeParse(value);
-  if (!parsed.success) throw invalidInput(where, parsed.error);
+  if (!parsed.success) throw invalidInput(where, parsed.error, value);
   return parsed.data;
 }

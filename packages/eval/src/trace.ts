@@ -81,6 +81,6 @@ const traceSchema = z.looseObject({
 /** @throws WS_INVALID_ARGUMENT naming `where` and the key */
 export function parseEpisodeTrace(value: unknown, where: string): EpisodeTrace {
   const parsed = traceSchema.safeParse(value);
-  if (!parsed.success) throw invalidInput(where, parsed.error);
+  if (!parsed.success) throw invalidInput(where, parsed.error, value);
   return parsed.data as unknown as EpisodeTrace;
 }

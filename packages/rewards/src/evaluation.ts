@@ -56,7 +56,7 @@ export const meaningCriterion: string =
 /** Rules of the WideSearch benchmark. Throws WS_INVALID_ARGUMENT on a specification that cannot be applied. */
 export function wideSearchRules(evaluation: WideSearchEvaluation): TableRules {
   const parsed = wideSearchEvaluationSchema.safeParse(evaluation);
-  if (!parsed.success) throw invalidInput("evaluation", parsed.error);
+  if (!parsed.success) throw invalidInput("evaluation", parsed.error, evaluation);
   const { required, unique_columns, eval_pipeline } = parsed.data;
   const columns = new Map<string, ColumnRule>();
   for (const [name, rule] of Object.entries(eval_pipeline)) {

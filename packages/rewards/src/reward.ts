@@ -29,7 +29,7 @@ type AnswerScore = Pick<RewardBreakdown, "score" | "table" | "qa"> | { rejected:
 export async function scoreEpisode(episode: Episode, options: ScoreEpisodeOptions): Promise<RewardBreakdown> {
   const { judge, signal, ...settings } = options;
   const parsed = rewardOptionsSchema.safeParse(settings);
-  if (!parsed.success) throw invalidInput("reward options", parsed.error);
+  if (!parsed.success) throw invalidInput("reward options", parsed.error, settings);
   const constants = parsed.data;
   const lead = episode.trajectories[0];
   if (lead === undefined) {

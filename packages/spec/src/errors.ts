@@ -1,5 +1,6 @@
 // Typed errors of every package. Owns the codes; does not own recovery.
 import type { ZodError } from "zod";
+import { describeIssue } from "./issue.ts";
 
 /** What went wrong, by what the caller can do about it. */
 export type ErrorCode =
@@ -52,12 +53,16 @@ export async function atBoundary<T>(code: ErrorCode, op: string, fn: () => Promi
   }
 }
 
-/** Turns the first zod issue into one `WS_INVALID_ARGUMENT` line naming `where` (file, option) and the key. */
-export function invalidInput(where: string, error: ZodError): WideSeekError {
+/** Turns the first zod issue into one `WS_INVALID_ARGUMENT` line naming `where` (file, option), the key and what `input` has. */
+export function invalidInput(where: string, error: ZodError, input?: unknown): WideSeekError {
   const issue = error.issues[0];
   const key = issue?.path.length ? `${issue.path.map(String).join(".")}: ` : "";
-  return new WideSeekError("WS_INVALID_ARGUMENT", `${where}: ${key}${issue?.message ?? "invalid value"}`, {
-    details: { key: issue?.path.map(String).join(".") ?? "", numIssues: error.issues.length },
-    cause: error,
-  });
+  return new WideSeekError(
+    "WS_INVALID_ARGUMENT",
+    `${where}: ${key}${issue ? describeIssue(issue, input) : "invalid value"}`,
+    {
+      details: { key: issue?.path.map(String).join(".") ?? "", numIssues: error.issues.length },
+      cause: error,
+    },
+  );
 }

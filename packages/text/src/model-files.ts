@@ -1,8 +1,11 @@
 // Reads the text files of a model folder. Owns how a missing or broken one is reported.
-import { readFile } from "node:fs/promises";
+import { readFile, stat } from "node:fs/promises";
 import { join } from "node:path";
-import { errorMessage, WideSeekError } from "@wideseek/spec";
+import { describeIssue, errorMessage, WideSeekError } from "@wideseek/spec";
 import type { z } from "zod";
+
+/** What a file is for, where its name alone does not say so to a reader. */
+const purposes: Readonly<Record<string, string>> = { "tokenizer.json": "tokenizer" };
 
 /** The file's text, or null when there is none. @throws WS_IO when it cannot be read */
 export async function readOptionalModelFile(modelDir: string, name: string): Promise<string | null> {
@@ -10,7 +13,7 @@ export async function readOptionalModelFile(modelDir: string, name: string): Pro
   try {
     return await readFile(path, "utf8");
   } catch (error) {
-    if (error instanceof Error && "code" in error && error.code === "ENOENT") return null;
+    if (error instanceof Error && "code" in error && ["ENOENT", "ENOTDIR"].includes(String(error.code))) return null;
     throw new WideSeekError("WS_IO", `cannot read ${path}: ${errorMessage(error)}`, {
       op: "readModelFile",
       details: { path },
@@ -24,7 +27,11 @@ export async function readModelFile(modelDir: string, name: string): Promise<str
   const text = await readOptionalModelFile(modelDir, name);
   if (text !== null) return text;
   const path = join(modelDir, name);
-  throw new WideSeekError("WS_IO", `${path} does not exist; a model folder needs ${name}`, {
+  const folder = await stat(modelDir).catch(() => undefined);
+  const message = folder?.isDirectory()
+    ? `${path} does not exist; a model folder needs ${name}`
+    : `${modelDir}: ${folder ? "is a file" : "no such folder"}; a model folder holds config.json, model.safetensors and tokenizer.json`;
+  throw new WideSeekError("WS_IO", message, {
     op: "readModelFile",
     details: { path },
   });
@@ -33,11 +40,13 @@ export async function readModelFile(modelDir: string, name: string): Promise<str
 /** @throws WS_CORRUPT_FILE naming the file and the key */
 export function parseModelJson<T>(modelDir: string, name: string, text: string, schema: z.ZodType<T>): T {
   const path = join(modelDir, name);
+  const purpose = purposes[name];
+  const where = purpose === undefined ? `${path}:` : `${path} is not a ${purpose} file:`;
   let value: unknown;
   try {
     value = JSON.parse(text);
   } catch (error) {
-    throw new WideSeekError("WS_CORRUPT_FILE", `${path} is not JSON: ${errorMessage(error)}`, {
+    throw new WideSeekError("WS_CORRUPT_FILE", `${where} not JSON: ${errorMessage(error)}`, {
       op: "readModelFile",
       details: { path },
       cause: error,
@@ -47,9 +56,13 @@ export function parseModelJson<T>(modelDir: string, name: string, text: string, 
   if (result.success) return result.data;
   const issue = result.error.issues[0];
   const key = issue?.path.map(String).join(".") || "the file";
-  throw new WideSeekError("WS_CORRUPT_FILE", `${path}: ${key}: ${issue?.message ?? "invalid value"}`, {
-    op: "readModelFile",
-    details: { path, key },
-    cause: result.error,
-  });
+  throw new WideSeekError(
+    "WS_CORRUPT_FILE",
+    `${where} ${key}: ${issue ? describeIssue(issue, value) : "invalid value"}`,
+    {
+      op: "readModelFile",
+      details: { path, key },
+      cause: result.error,
+    },
+  );
 }

@@ -131,18 +131,23 @@ describe("files", () => {
   test("a missing folder", async () => {
     await expect(Tokenizer.load("/no/such/model")).rejects.toMatchObject({
       code: "WS_IO",
-      message: expect.stringContaining("/no/such/model/tokenizer"),
+      message: expect.stringContaining("/no/such/model: no such folder; a model folder holds"),
     });
   });
 
   test.each([
-    ["not JSON", { "tokenizer.json": "{" }, "WS_CORRUPT_FILE", "tokenizer.json is not JSON"],
-    ["no model", { "tokenizer.json": { added_tokens: [] } }, "WS_CORRUPT_FILE", "tokenizer.json: model"],
+    ["not JSON", { "tokenizer.json": "{" }, "WS_CORRUPT_FILE", "tokenizer.json is not a tokenizer file: not JSON"],
+    [
+      "no model",
+      { "tokenizer.json": { added_tokens: [] } },
+      "WS_CORRUPT_FILE",
+      "tokenizer.json is not a tokenizer file: model: missing",
+    ],
     [
       "an empty model",
       { "tokenizer.json": { added_tokens: [], model: {} }, "tokenizer_config.json": {} },
       "WS_CORRUPT_FILE",
-      "tokenizer.json is not a tokenizer",
+      "tokenizer.json is not a tokenizer file",
     ],
     ["wrong eos_token", { "tokenizer_config.json": { eos_token: 5 } }, "WS_CORRUPT_FILE", "eos_token"],
     ["unknown eos_token", { "tokenizer_config.json": { eos_token: "<eos>" } }, "WS_CORRUPT_FILE", "<eos>"],

@@ -200,7 +200,7 @@ function openNative(json: string, path: string): NativeTokenizer {
     native.disablePadding();
     return native;
   } catch (error) {
-    throw new WideSeekError("WS_CORRUPT_FILE", `${path} is not a tokenizer: ${errorMessage(error)}`, {
+    throw new WideSeekError("WS_CORRUPT_FILE", `${path} is not a tokenizer file: ${errorMessage(error)}`, {
       op: "loadTokenizer",
       details: { path },
       cause: error,

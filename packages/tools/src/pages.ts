@@ -51,6 +51,6 @@ function parsePage(text: string, where: string, line: number): SearchHit {
     });
   }
   const page = pageSchema.safeParse(value);
-  if (!page.success) throw invalidInput(where, page.error);
+  if (!page.success) throw invalidInput(where, page.error, value);
   return page.data;
 }

@@ -43,7 +43,7 @@ export function searchTools({
   options?: ToolOptionsInput;
 }): Toolset {
   const parsed = toolOptionsSchema.safeParse(options);
-  if (!parsed.success) throw invalidInput("tools", parsed.error);
+  if (!parsed.success) throw invalidInput("tools", parsed.error, options);
   return new SearchToolset(backend, parsed.data);
 }
 
