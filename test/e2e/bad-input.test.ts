@@ -356,6 +356,16 @@ describe("bad input", () => {
     expect(broken.code).toBe(2);
   });
 
+  it("is no option that the help speaks of", async () => {
+    for (const command of ["train", "cold-start", "eval", "inspect", "world"]) {
+      const { code, stdout } = await run(command, "--help");
+      const defined = [...stdout.matchAll(/^ {2}(?:-\w, )?(--[\w-]+)/gm)].map((match) => match[1]);
+      const mentioned = [...stdout.matchAll(/--[a-z][\w-]*/g)].map(([option]) => option);
+      expect(mentioned.filter((option) => !defined.includes(option))).toEqual([]);
+      expect({ code, defined }).toEqual({ code: 0, defined: expect.arrayContaining(["--help"]) });
+    }
+  });
+
   it("shows a stack only with --debug", async () => {
     expect((await run("train", "--config", "no.yaml")).stderr).not.toMatch(/\n\s+at /);
     expect((await run("train", "--config", "no.yaml", "--debug")).stderr).toMatch(/\n\s+at /);

@@ -3,7 +3,7 @@ import { existsSync } from "node:fs";
 import { readdir } from "node:fs/promises";
 import path from "node:path";
 import { type ConfiguredRun, type CreateRunOptions, createRun, loadConfig, WideSeekError } from "@wideseek/core";
-import { Command, Option } from "commander";
+import { Command } from "commander";
 import { stopOnSignal } from "./stop.ts";
 
 export interface RunFlags {
@@ -27,9 +27,7 @@ export function runCommand(name: RunKind, description: string): Command {
   const collect = (value: string, previous: string[]): string[] => [...previous, value];
   return new Command(name)
     .description(description)
-    .addOption(
-      new Option("--config <file>", `YAML config; ${DEFAULT_CONFIGS[name]} when neither this nor --resume is given`),
-    )
+    .option("--config <file>", `YAML config; default: ${DEFAULT_CONFIGS[name]}`)
     .option(
       "--set <key=value>",
       "override one setting, e.g. --set train.steps=10; may be repeated; another data.source drops the file's data",
@@ -41,7 +39,7 @@ export function runCommand(name: RunKind, description: string): Command {
 
 export function withTrainingFlags(command: Command): Command {
   return command
-    .option("--resume [dir]", "continue a run; without a folder the newest one of this command")
+    .option("--resume [dir]", "continue a run with its own config; without a folder the newest one of this command")
     .option("--steps <number>", "short for --set of the number of steps");
 }
 
