@@ -13,7 +13,7 @@ it("the README's program trains a step for every question", async () => {
   const program = /```ts\n([\s\S]*?)```/.exec(readme)?.[1];
   if (program === undefined) throw new Error("README.md has no TypeScript program");
   await mkdir(path.join(directory, "models"));
-  await rename(workspace.model, path.join(directory, "models/qwen3-0.6b"));
+  await rename(workspace.model, path.join(directory, "models/wideseek-tiny"));
   await mkdir(path.join(directory, "data"));
   await rename(path.join(directory, "corpus"), path.join(directory, "data/corpus"));
   const tasks = (await readFile(path.join(directory, "train.jsonl"), "utf8")).split("\n").slice(0, 2);
@@ -31,4 +31,17 @@ it("the README's program trains a step for every question", async () => {
   );
   expect(stdout.match(/skipped: false/g)).toHaveLength(tasks.length);
   expect(stdout).toMatch(/version: 2n/);
+});
+
+it("README and docs/formats.md name scripts that package.json has, and the same Node", async () => {
+  const { scripts, engines } = JSON.parse(await readFile(path.join(root, "package.json"), "utf8"));
+  const readme = await readFile(path.join(root, "README.md"), "utf8");
+  const formats = await readFile(path.join(root, "docs/formats.md"), "utf8");
+  const named = [...`${readme}${formats}`.matchAll(/pnpm(?:@[\d.]+)? (?:run )?([a-z][\w:-]*)/g)].map(
+    ([, name]) => name,
+  );
+  expect(named).toEqual(expect.arrayContaining(["train", "eval", "world", "inspect", "start"]));
+  const known = new Set([...Object.keys(scripts), "install", "is"]);
+  expect(named.filter((name) => !known.has(name as string))).toEqual([]);
+  expect(readme).toContain(`Node ${engines.node.replace(">=", "")} or newer`);
 });
