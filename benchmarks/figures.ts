@@ -46,13 +46,16 @@ export const figures: readonly Figure[] = [
   },
   { name: "onpolicy.cpu.tokens", unit: "1", meaning: "tokens compared" },
   ratio("cpu.train_step.vs_torch", "tokens/s over the best PyTorch figure, 30 M shape, 2 threads"),
-  ratio("cpu.train_step.rss_vs_torch", "peak memory over PyTorch's"),
+  ratio("cpu.train_step.rss_vs_torch", "peak memory over PyTorch's; below 1 is less"),
   ...[1, 8, 32].map((batch) =>
     ratio(`cpu.decode${batch}.vs_transformers`, "decode tokens/s over transformers generate"),
   ),
   ...[1, 8].map((batch) => ratio(`cpu.decode${batch}.vs_llamacpp`, "decode tokens/s over llama.cpp, same precision")),
   ratio("cpu.grpo_step.vs_trl", "episodes/s of a whole GRPO step over TRL on the same shapes"),
-  ratio("cpu.grpo_step.vs_transformers", "the same over the least that a GRPO step on transformers must do"),
+  ratio(
+    "cpu.grpo_step.vs_transformers",
+    "episodes/s of a whole GRPO step over the least that one on transformers must do",
+  ),
   ratio("gpu.train.<model>.<len>.vs_torch", "training step tokens/s over PyTorch"),
   ratio("gpu.train.<model>.<len>.mfu", "share of the matrix rate measured in the same run (6N + attention FLOPs)"),
   { name: "gpu.attention.fwd_tflops", unit: "TFLOP/s", meaning: "causal, head dimension 128, 16k tokens" },
