@@ -35,6 +35,7 @@ test("a summary for readers comes before the figures: scores of each seed, ratio
     { ...ratio, params },
   ]);
   const summary = text.slice(text.indexOf("## Summary"), text.indexOf("## Figures"));
+  expect(summary).toContain("a training of its own (CPU):");
   expect(summary).toContain("| 1 | 0.500 | 0.840 | – | – | – |");
   expect(summary).toContain(
     "- **1.5 ×** tokens/s over the best PyTorch figure, 30 M shape, 2 threads " +

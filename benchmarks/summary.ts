@@ -23,8 +23,8 @@ function learningTable(latest: Records): string {
   });
   if (rows.length === 0) return "";
   const any = latest.get(`learning.seed${seeds[0]}.f1_before`) ?? latest.get(`learning.seed${seeds[0]}.f1_after`);
-  const { questions, samples } = any?.params ?? {};
-  const size = any ? ` (${paramsText({ questions, samples })}; ${any.device})` : "";
+  const sizes = Object.entries(any?.params ?? {}).filter(([key]) => key === "questions" || key === "samples");
+  const size = any ? ` (${[paramsText(Object.fromEntries(sizes)), any.device].filter(Boolean).join("; ")})` : "";
   return `Held-out item F1 Avg@k of the shipped model before and after training, each row a training of its own${size}:
 
 | seed | ${learned.map(([, title]) => title).join(" | ")} |
