@@ -129,6 +129,15 @@ describe("writeHtmlReport", () => {
     expect([...order].sort((a, b) => a - b)).toEqual(order);
   });
 
+  test("a cold start from nothing names no model that it did not read", async () => {
+    const config = "model:\n  directory: models/tiny\n  create:\n    hiddenSize: 64\ncoldStart:\n  steps: 9\n";
+    await writeFile(join(directory, "config.yaml"), config);
+    await writeFile(join(directory, "metrics.jsonl"), '{"step": 1, "cold_start/loss": 5}\n');
+    const html = await readFile(await writeHtmlReport(directory), "utf8");
+    expect(html).toContain("<small>model</small> <b>new, from model.create</b>");
+    expect(html).toContain("<b>1 of 9 (cold start)</b>");
+  });
+
   test("what did not vary is a number, not a chart, and no change is neither gain nor loss", async () => {
     await writeRun();
     const rows = [1, 2, 3].map((step) =>

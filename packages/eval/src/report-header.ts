@@ -37,12 +37,19 @@ function timeFacts(run: RunDirectory): [string, string][] {
   ];
 }
 
+const isColdStart = (run: RunDirectory): boolean => run.metrics.some((row) => "cold_start/loss" in row);
+
+/** A cold start that made its model did not begin from `model.directory`. */
+function modelName(run: RunDirectory): string | undefined {
+  if (isColdStart(run) && /^ {2}create:$/m.test(run.config)) return "new, from model.create";
+  return configValue(run.config, "model", "directory");
+}
+
 function stepsFact(run: RunDirectory): [string, string][] {
   const done = run.metrics.at(-1)?.step;
   if (typeof done !== "number") return [];
-  const isColdStart = run.metrics.some((row) => "cold_start/loss" in row);
-  const planned = configValue(run.config, isColdStart ? "coldStart" : "train", "steps");
-  return [["steps", `${done}${planned ? ` of ${planned}` : ""}${isColdStart ? " (cold start)" : ""}`]];
+  const planned = configValue(run.config, isColdStart(run) ? "coldStart" : "train", "steps");
+  return [["steps", `${done}${planned ? ` of ${planned}` : ""}${isColdStart(run) ? " (cold start)" : ""}`]];
 }
 
 function workflows(run: RunDirectory): string | undefined {
@@ -52,7 +59,7 @@ function workflows(run: RunDirectory): string | undefined {
 
 /** Model, workflow, steps, duration and date, as far as the run says. */
 export function headerHtml(run: RunDirectory): string {
-  const model = configValue(run.config, "model", "directory");
+  const model = modelName(run);
   const workflow = workflows(run);
   const facts: [string, string][] = [
     ...(model === undefined || model === "null" ? [] : ([["model", model]] as [string, string][])),
