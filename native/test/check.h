@@ -1,21 +1,39 @@
 // The native tests' harness: TEST(name) { CHECK(...); }, all run by main() in order of definition.
-// A failed CHECK is reported and the test goes on; an escaping exception fails the test. Exit code 1 if any failed.
-// An argument to the program runs only the tests whose name contains it.
+// A failed CHECK is reported and the test goes on; an escaping exception fails the test. Exit code 1 if any failed, 2
+// if the tests could not begin.
+//   program [--device cuda] [part of the names of the tests to run]
+// Without --device, tests of the device run under emulation. A test that cannot run where the program was told to run
+// is counted as skipped, never as passed.
 #pragma once
 
 #include <cmath>
 #include <cstdio>
 #include <exception>
 #include <sstream>
+#include <stdexcept>
 #include <string>
 #include <vector>
 
 namespace check {
 
+enum class Place { kAnywhere, kEmulation, kDevice };
+
 struct Test {
   const char* name;
   void (*body)();
+  Place place;
 };
+
+struct Options {
+  std::string device;  // empty: emulation
+  std::string filter;
+};
+inline Options& options() {
+  static Options all;
+  return all;
+}
+// Throws what is missing if the device cannot be had. Set by device.h, so null where no test has a device.
+inline void (*open_device)(const std::string& device) = nullptr;
 
 inline std::vector<Test>& tests() {
   static std::vector<Test> all;
@@ -26,7 +44,7 @@ inline int& failures_in_test() {
   return count;
 }
 struct Registration {
-  Registration(const char* name, void (*body)()) { tests().push_back({name, body}); }
+  Registration(const char* name, void (*body)(), Place place) { tests().push_back({name, body, place}); }
 };
 
 inline void fail(const char* file, int line, const std::string& what) {
@@ -34,33 +52,71 @@ inline void fail(const char* file, int line, const std::string& what) {
   if (++failures_in_test() <= kMaxReported) std::printf("  %s:%d: %s\n", file, line, what.c_str());
 }
 
-inline int run_all(const std::string& filter) {
-  int passed = 0, failed = 0;
+// Whether the test passed.
+inline bool run_one(const Test& test) {
+  failures_in_test() = 0;
+  try {
+    test.body();
+  } catch (const std::exception& error) {
+    fail(test.name, 0, std::string("unexpected exception: ") + error.what());
+  }
+  if (failures_in_test() > 0) std::printf("FAILED %s (%d checks)\n", test.name, failures_in_test());
+  return failures_in_test() == 0;
+}
+
+inline int run_all() {
+  const Place elsewhere = options().device.empty() ? Place::kDevice : Place::kEmulation;
+  int passed = 0, failed = 0, skipped = 0;
   for (const Test& test : tests()) {
-    if (std::string(test.name).find(filter) == std::string::npos) continue;
-    failures_in_test() = 0;
-    try {
-      test.body();
-    } catch (const std::exception& error) {
-      fail(test.name, 0, std::string("unexpected exception: ") + error.what());
-    }
-    if (failures_in_test() == 0) {
-      ++passed;
-    } else {
-      ++failed;
-      std::printf("FAILED %s (%d checks)\n", test.name, failures_in_test());
-    }
+    if (std::string(test.name).find(options().filter) == std::string::npos) continue;
+    int& count = test.place == elsewhere ? skipped : run_one(test) ? passed : failed;
+    ++count;
+    std::fflush(stdout);  // a device that hangs shows in which test
+  }
+  if (skipped > 0) {
+    std::printf("%d skipped: %s\n", skipped,
+                elsewhere == Place::kDevice ? "they need a GPU, --device cuda"
+                                            : "they need the emulation, for they give kernels host memory");
   }
   std::printf("%d passed, %d failed\n", passed, failed);
   return failed == 0 ? 0 : 1;
 }
 
+inline int run(int argc, char** argv) {
+  try {
+    for (int i = 1; i < argc; ++i) {
+      const std::string argument = argv[i];
+      if (argument == "--device" && i + 1 < argc) {
+        options().device = argv[++i];
+      } else if (argument.starts_with("--")) {
+        throw std::runtime_error("got " + argument + ", takes [--device cuda] [part of a test's name]");
+      } else {
+        options().filter = argument;
+      }
+    }
+    if (!options().device.empty()) {
+      if (open_device == nullptr) throw std::runtime_error("--device: no test here uses one");
+      open_device(options().device);
+    }
+  } catch (const std::exception& error) {
+    std::fprintf(stderr, "%s: %s\n", argv[0], error.what());
+    return 2;
+  }
+  return run_all();
+}
+
 }  // namespace check
 
-#define TEST(name)                                                            \
-  static void test_##name();                                                  \
-  static const ::check::Registration registration_##name(#name, test_##name); \
+#define TEST_AT(name, place)                                                         \
+  static void test_##name();                                                         \
+  static const ::check::Registration registration_##name(#name, test_##name, place); \
   static void test_##name()
+
+#define TEST(name) TEST_AT(name, ::check::Place::kAnywhere)
+// Calls kernels with host memory, or asks the emulation for what no GPU does on demand.
+#define EMULATION_TEST(name) TEST_AT(name, ::check::Place::kEmulation)
+// Of a size that only a GPU gets through.
+#define DEVICE_TEST(name) TEST_AT(name, ::check::Place::kDevice)
 
 #define CHECK(condition)                                                          \
   do {                                                                            \
@@ -91,4 +147,4 @@ inline int run_all(const std::string& filter) {
   } while (0)
 
 // Weak, so that one test file is a program by itself and all of them link into one.
-__attribute__((weak)) int main(int argc, char** argv) { return ::check::run_all(argc > 1 ? argv[1] : ""); }
+__attribute__((weak)) int main(int argc, char** argv) { return ::check::run(argc, argv); }

@@ -236,7 +236,7 @@ Call forest(DType dtype, const AttentionShape& shape) {
   return call;
 }
 
-TEST(cuda_plain_attention_equals_the_cpu) {
+EMULATION_TEST(cuda_plain_attention_equals_the_cpu) {
   const AttentionShape shapes[] = {{4, 2, 6}, {3, 3, 20}, {2, 1, 160}};
   for (const AttentionShape& shape : shapes) {
     const Call call = forest(DType::kFloat32, shape);
@@ -252,14 +252,14 @@ TEST(cuda_plain_attention_equals_the_cpu) {
 
 // ---- bf16 against what rounding explains: plain kernels at a head size of 36, else tensor cores
 
-TEST(cuda_attention_reference_equals_the_cpu) {
+EMULATION_TEST(cuda_attention_reference_equals_the_cpu) {
   const Call call = forest(DType::kBFloat16, {2, 1, 64});
   const Result expected = run_cpu(call), reference = run_reference(call, DType::kFloat32);
   check_near(reference.out, expected.out, 1e-5 * largest(expected.out));
   check_near(reference.dqkv, expected.dqkv, 1e-5 * largest(expected.dqkv));
 }
 
-TEST(cuda_bf16_attention_rounds_as_it_must) {
+EMULATION_TEST(cuda_bf16_attention_rounds_as_it_must) {
   const AttentionShape shapes[] = {{2, 1, 36}, {6, 2, 64}, {5, 1, 128}};
   for (const AttentionShape& shape : shapes) {
     const Call call = forest(DType::kBFloat16, shape);
@@ -291,7 +291,7 @@ Call batch_of(DType dtype, const AttentionShape& shape, const std::vector<int64_
   return call;
 }
 
-TEST(cuda_attention_rows_depend_on_their_sequence_alone) {
+EMULATION_TEST(cuda_attention_rows_depend_on_their_sequence_alone) {
   const std::pair<DType, AttentionShape> cases[] = {
       {DType::kFloat32, {4, 2, 20}}, {DType::kBFloat16, {3, 1, 64}}, {DType::kBFloat16, {2, 1, 128}}};
   for (const auto& [dtype, shape] : cases) {
@@ -312,7 +312,7 @@ TEST(cuda_attention_rows_depend_on_their_sequence_alone) {
 // ---- shared prefixes and bad input
 
 // The gradient of a shared row is the sum over the sequences that hold it.
-TEST(cuda_attention_sums_gradients_of_shared_prefixes) {
+EMULATION_TEST(cuda_attention_sums_gradients_of_shared_prefixes) {
   const AttentionShape shape{2, 1, 64};
   constexpr int64_t kPrefix = 32, kOwn = 40;
   Call shared{DType::kFloat32, shape, {}, {}, {}, {}}, apart = shared;
@@ -343,7 +343,7 @@ TEST(cuda_attention_sums_gradients_of_shared_prefixes) {
   check_near(with_sharing.dqkv, summed, 1e-5 * largest(summed));
 }
 
-TEST(cuda_attention_takes_an_empty_batch_and_refuses_nonsense) {
+EMULATION_TEST(cuda_attention_takes_an_empty_batch_and_refuses_nonsense) {
   Call empty{DType::kFloat32, {2, 1, 64}, {}, {}, {}, {}};
   CHECK(run_cuda(empty).out.empty());
   Call wrong_heads{DType::kFloat32, {3, 2, 64}, {}, {}, {}, {}};

@@ -11,6 +11,7 @@
 #include "cuda/bias.h"
 #include "cuda/gemm.h"
 #include "cuda/memory.h"
+#include "device.h"
 
 namespace {
 
@@ -94,7 +95,7 @@ void check_product(cuda::Gemm& gemm, ProductKind kind, const Sizes& size, DType 
 
 }  // namespace
 
-TEST(cuda_products_are_what_the_backend_promises) {
+EMULATION_TEST(cuda_products_are_what_the_backend_promises) {
   std::vector<std::byte> workspace(1);
   cuda::Gemm gemm(workspace.data());
   for (const auto kind : {ProductKind::kForward, ProductKind::kBackwardInput, ProductKind::kBackwardWeight}) {
@@ -109,7 +110,7 @@ TEST(cuda_products_are_what_the_backend_promises) {
   gemm.multiply({}, {ProductKind::kForward, {}, {}, {}, {}, 0, 5, 3});  // no rows, nothing read
 }
 
-TEST(cuda_products_take_rows_at_any_place) {
+EMULATION_TEST(cuda_products_take_rows_at_any_place) {
   // A row of 3 bf16 is 6 bytes: pointers to rows are multiples of 2 bytes alone, and the algorithm must know.
   std::vector<std::byte> workspace(1);
   cuda::Gemm gemm(workspace.data());
@@ -123,7 +124,7 @@ TEST(cuda_products_take_rows_at_any_place) {
   CHECK(whole.values() == part.values());
 }
 
-TEST(cuda_rows_of_biases) {
+EMULATION_TEST(cuda_rows_of_biases) {
   for (const int64_t N : {1, 40, 1029}) {
     for (const DType dtype : {DType::kFloat32, DType::kBFloat16}) {
       constexpr int64_t T = 13;
@@ -136,7 +137,7 @@ TEST(cuda_rows_of_biases) {
   }
 }
 
-TEST(cuda_memory_is_reused_counted_and_checked) {
+EMULATION_TEST(cuda_memory_is_reused_counted_and_checked) {
   cuda::Gpu gpu(0);
   cuda::Memory memory(gpu);
   void* const first = memory.allocate(1000);
@@ -155,7 +156,7 @@ TEST(cuda_memory_is_reused_counted_and_checked) {
   memory.free(pinned);
 }
 
-TEST(cuda_memory_that_runs_out_says_what_to_do) {
+EMULATION_TEST(cuda_memory_that_runs_out_says_what_to_do) {
   cuda::Gpu gpu(0);
   cuda::Memory memory(gpu);
   memory.free(memory.allocate(int64_t{1} << 20));
@@ -168,7 +169,7 @@ TEST(cuda_memory_that_runs_out_says_what_to_do) {
   CHECK(memory.info().allocated_bytes == 0);
 }
 
-TEST(cuda_backend_that_lost_its_device_fails_every_later_call_with_the_cause) {
+EMULATION_TEST(cuda_backend_that_lost_its_device_fails_every_later_call_with_the_cause) {
   const auto backend = create_cuda_backend({DType::kFloat32, 0, false});
   DeviceArray<float> values(*backend, 100);
   backend->zero(values.get(), values.bytes());
@@ -183,7 +184,7 @@ TEST(cuda_backend_that_lost_its_device_fails_every_later_call_with_the_cause) {
 }  // and gives its memory back
 
 TEST(cuda_backend_refuses_what_it_cannot_do) {
-  CHECK_THROWS(create_cuda_backend({DType::kFloat16, 0, false}));
-  const auto backend = create_cuda_backend({DType::kBFloat16, 0, false});
+  CHECK_THROWS(device::create(DType::kFloat16));
+  const auto backend = device::create(DType::kBFloat16);
   CHECK(error_of([&] { backend->create_weight(4, 4, DType::kFloat32); }).code() == ErrorCode::kUnsupported);
 }

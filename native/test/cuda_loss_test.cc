@@ -121,7 +121,7 @@ const std::vector<LogprobCase>& logprob_cases() {
   return cases;
 }
 
-TEST(cuda_logprob_forward_equals_the_cpu) {
+EMULATION_TEST(cuda_logprob_forward_equals_the_cpu) {
   ThreadPool pool(1);
   for (const LogprobCase& c : logprob_cases()) {
     const LogprobResult expected = cpu_logprobs(pool, c);
@@ -143,7 +143,7 @@ TEST(cuda_logprob_forward_equals_the_cpu) {
   }
 }
 
-TEST(cuda_logprob_of_no_rows_and_of_bad_rows) {
+EMULATION_TEST(cuda_logprob_of_no_rows_and_of_bad_rows) {
   cuda::logprob_forward({}, nullptr, nullptr, nullptr, nullptr, nullptr, {0, nullptr, nullptr}, 0, 100, 1, nullptr);
   cuda::logprob_backward({}, static_cast<float*>(nullptr), nullptr, nullptr, nullptr, nullptr, {0, nullptr, nullptr}, 0,
                          100, 1, nullptr);
@@ -159,7 +159,7 @@ TEST(cuda_logprob_of_no_rows_and_of_bad_rows) {
   }
 }
 
-TEST(cuda_logprob_backward_equals_the_cpu) {
+EMULATION_TEST(cuda_logprob_backward_equals_the_cpu) {
   ThreadPool pool(1);
   for (const LogprobCase& c : logprob_cases()) {
     const LogprobResult forward = cpu_logprobs(pool, c);
@@ -192,7 +192,7 @@ double logprob_in_double(const LogprobCase& c, const std::vector<double>& logits
   return row[c.tokens[k]] / c.temperature - std::log(sum);
 }
 
-TEST(cuda_logprob_gradient_in_double) {
+EMULATION_TEST(cuda_logprob_gradient_in_double) {
   ThreadPool pool(1);
   LogprobCase c(7, 37, 1.3f);
   c.logits[0] = 0.5f;
@@ -276,7 +276,7 @@ void check_token_loss(int64_t count, const LossSettings& settings, bool with_ref
   });
 }
 
-TEST(cuda_token_loss_equals_the_cpu) {
+EMULATION_TEST(cuda_token_loss_equals_the_cpu) {
   for (const int64_t count : {0, 1, 5, 255, 256, 257, 1500}) {
     check_token_loss(count, {LossKind::kNll, 1, 0, 0, kInfinity, 0}, false);
     check_token_loss(count, {LossKind::kGrpo, 1, 0.2f, 0.28f, 1.5f, 0.1f}, true);
@@ -285,7 +285,7 @@ TEST(cuda_token_loss_equals_the_cpu) {
   }
 }
 
-TEST(cuda_token_loss_stats_add_up_over_chunks) {
+EMULATION_TEST(cuda_token_loss_stats_add_up_over_chunks) {
   const LossCase c(300);
   const LossSettings settings{LossKind::kGrpo, 1, 0.2f, 0.28f, 1.5f, 0.1f};
   std::vector<float> dlogprobs(c.logprobs.size());
@@ -306,7 +306,7 @@ TEST(cuda_token_loss_stats_add_up_over_chunks) {
 
 // ---- optimizer
 
-TEST(cuda_sum_squares_in_double) {
+EMULATION_TEST(cuda_sum_squares_in_double) {
   for (const int64_t count : {0, 1, 7, 2048, 5001, 70000, 2400003}) {  // the last: threads go round more than once
     std::vector<float> values = normals(30, std::min<int64_t>(count, 70000));
     while (static_cast<int64_t>(values.size()) < count) values.push_back(values[values.size() % 69997]);
@@ -382,7 +382,7 @@ void check_adamw(int64_t count, bool half_gradients, DType dtype, bool with_mast
   }
 }
 
-TEST(cuda_adamw_equals_the_cpu) {
+EMULATION_TEST(cuda_adamw_equals_the_cpu) {
   for (const int64_t count : {0, 1, 3, 1024, 2055}) {
     for (const bool half_gradients : {false, true}) {
       in_both_orders([&] {

@@ -1,10 +1,8 @@
-// The whole model and trainer on the CUDA backend under emulation, against the CPU backend: every logit,
-// log-probability, gradient and AdamW step, on tiny models; and that generation and training agree to the bit on the
-// device too.
+// The whole model and trainer on the CUDA device against the CPU backend: every logit, log-probability, gradient and
+// AdamW step, on tiny models; and that generation and training agree to the bit on the device too.
 #include "check.h"
-#include "cuda/backend_cuda.h"
-#include "cuda/emulation/emulation.h"
 #include "cuda/gpu.h"
+#include "device.h"
 #include "tiny_generation.h"
 #include "tiny_model.h"
 
@@ -16,7 +14,7 @@ constexpr OptimizerSettings kAdamW{0.01, 1.0, 0.9, 0.999, 1e-8, 0.1};
 constexpr uint64_t kSeed = 21;
 
 Instance make_cuda_model(const ModelConfig& config, DType dtype, bool pinned = false) {
-  return make_model_on(create_cuda_backend({dtype, 0, pinned}), config, kSeed, dtype);
+  return make_model_on(device::create(dtype, pinned), config, kSeed, dtype);
 }
 
 // Heads of 64 with four queries to a key, as Qwen3 has them, for the kernels that tensor cores run.

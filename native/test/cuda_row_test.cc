@@ -75,7 +75,7 @@ void for_types_and_orders(F&& f) {
 
 Floats scratch_of(int64_t count) { return Floats(static_cast<size_t>(count), std::nanf("")); }
 
-TEST(cuda_elementwise_functions_equal_a_vector_lane) {
+EMULATION_TEST(cuda_elementwise_functions_equal_a_vector_lane) {
   const auto same = [](float a, float b) {
     return std::bit_cast<uint32_t>(a) == std::bit_cast<uint32_t>(b) || (a != a && b != b);
   };
@@ -119,7 +119,7 @@ void check_rms_norm(int64_t T, int64_t C) {
   });
 }
 
-TEST(cuda_rms_norm_equals_the_cpu) {
+EMULATION_TEST(cuda_rms_norm_equals_the_cpu) {
   for (const int64_t C : {64, 72, 75, 100, 1032, 2560}) check_rms_norm(7, C);
   check_rms_norm(1, 5000);
   check_rms_norm(0, 64);
@@ -162,7 +162,7 @@ void check_qk_norm_rope(const AttentionShape& shape, int64_t T, bool norm_q, boo
   });
 }
 
-TEST(cuda_qk_norm_rope_equals_the_cpu) {
+EMULATION_TEST(cuda_qk_norm_rope_equals_the_cpu) {
   for (const int64_t D : {6, 20, 32, 64, 72, 96, 128, 208, 256}) check_qk_norm_rope({5, 2, D}, 3, true, true);
   check_qk_norm_rope({16, 8, 128}, 2, true, true);
   check_qk_norm_rope({6, 2, 64}, 2, false, false);
@@ -172,7 +172,7 @@ TEST(cuda_qk_norm_rope_equals_the_cpu) {
   CHECK_THROWS(check_qk_norm_rope({1, 1, 258}, 1, true, true));
 }
 
-TEST(cuda_swiglu_equals_the_cpu) {
+EMULATION_TEST(cuda_swiglu_equals_the_cpu) {
   ThreadPool pool(1);
   for (const auto& [T, F] : {std::pair<int64_t, int64_t>{5, 24}, {3, 2064}, {4, 21}, {1, 3072}, {0, 8}}) {
     const Floats gate_up = normals(0, T * 2 * F), dout = normals(1, T * F);
@@ -189,7 +189,7 @@ TEST(cuda_swiglu_equals_the_cpu) {
   }
 }
 
-TEST(cuda_rows_are_copied_and_converted) {
+EMULATION_TEST(cuda_rows_are_copied_and_converted) {
   for (const auto& [R, C] : {std::pair<int64_t, int64_t>{9, 48}, {6, 1100}, {5, 7}, {0, 16}}) {
     constexpr int64_t kRows = 13;
     const Floats table = normals(0, kRows * C), values = normals(1, R * C);
@@ -225,7 +225,7 @@ TEST(cuda_rows_are_copied_and_converted) {
   for (size_t i = 0; i < out.size(); ++i) CHECK(out[i] == bf16_to_float(float_to_bf16(source[i])));
 }
 
-TEST(cuda_bias_backward_sums_the_rows) {
+EMULATION_TEST(cuda_bias_backward_sums_the_rows) {
   ThreadPool pool(1);
   for (const auto& [T, N] : {std::pair<int64_t, int64_t>{1, 8}, {700, 24}, {37, 1100}, {300, 13}, {0, 8}}) {
     const Floats dout = normals(0, T * N), before = normals(1, N);
@@ -261,7 +261,7 @@ void check_embedding_backward(int64_t T, int64_t C, F&& token_of) {
   });
 }
 
-TEST(cuda_embedding_backward_equals_the_cpu) {
+EMULATION_TEST(cuda_embedding_backward_equals_the_cpu) {
   const auto random = [](int64_t vocab) {
     return [vocab](int64_t t) { return philox_block(5, 0, t)[0] % static_cast<uint64_t>(vocab); };
   };
@@ -275,7 +275,7 @@ TEST(cuda_embedding_backward_equals_the_cpu) {
   check_embedding_backward(700, 8, [](int64_t) { return 0; });
 }
 
-TEST(cuda_embedding_backward_sums_in_row_order) {
+EMULATION_TEST(cuda_embedding_backward_sums_in_row_order) {
   ThreadPool pool(1);
   constexpr int64_t T = 32, C = 24;  // one window
   const Floats dout = normals(0, T * C), before = normals(1, 5 * C);

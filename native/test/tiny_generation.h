@@ -1,6 +1,7 @@
 // What generation computes for given tokens, for the tests that hold it against the trainer.
 #pragma once
 
+#include <algorithm>
 #include <utility>
 #include <vector>
 
@@ -15,10 +16,15 @@ inline std::vector<float> generate_logprobs(Model& model, Backend& backend, cons
   Random random(seed);
   const int64_t num_sequences = static_cast<int64_t>(batch.cu_seqlens.size()) - 1;
   const int64_t vocab_size = model.config().vocab_size;
-  model.reserve_inference(1024, 256);
-  KvCache cache(backend, model.config(), 256);
+  int64_t longest = 256, num_blocks = 256;
+  for (int64_t s = 0; s < num_sequences; ++s) longest = std::max(longest, batch.length(s));
+  while (num_blocks < static_cast<int64_t>(batch.token_ids.size()) / kKvBlockTokens + num_sequences) num_blocks *= 2;
+  model.reserve_inference(std::max<int64_t>(1024, static_cast<int64_t>(batch.token_ids.size())), longest);
+  KvCache cache(backend, model.config(), num_blocks);
   std::vector<int32_t> free_blocks;
-  for (int32_t block = 0; block < 256; ++block) free_blocks.push_back(block * 37 % 256);  // scattered
+  for (int64_t block = 0; block < num_blocks; ++block) {
+    free_blocks.push_back(static_cast<int32_t>(block * 37 % num_blocks));  // scattered
+  }
   std::vector<std::vector<int32_t>> tables(static_cast<size_t>(num_sequences));
   std::vector<int64_t> done(static_cast<size_t>(num_sequences), 0);
   std::vector<float> logprobs(batch.token_ids.size(), 0.0f);

@@ -58,10 +58,11 @@ struct Instance {
 };
 
 // Weights of a scale that gives probabilities far from uniform; norms around 1 and biases random.
-inline Instance make_model_on(std::unique_ptr<Backend> backend, const ModelConfig& config, uint64_t seed, DType dtype) {
+inline Instance make_model_on(std::unique_ptr<Backend> backend, const ModelConfig& config, uint64_t seed, DType dtype,
+                              double std = 0.25) {
   Instance made{std::move(backend), nullptr};
   made.model = std::make_unique<Model>(*made.backend, config, dtype);
-  made.model->initialize(seed, 0.25);
+  made.model->initialize(seed, std);
   for (size_t i = 0; i < made.model->parameters().size(); ++i) {
     const Parameter& parameter = made.model->parameters()[i];
     if (parameter.decayed) continue;

@@ -1,0 +1,58 @@
+import { expect, test } from "vitest";
+import { figures, isFigure } from "../figures.ts";
+import { figuresOf, type Part, verdictsOf } from "./report.ts";
+
+function part(name: string, lines: Record<string, unknown>[], status: Part["status"] = "passed"): Part {
+  return { name, status, seconds: 1, lines, output: "" };
+}
+
+const train = { bench: "train", shape: "qwen3-4b", sequences: 1, n: 3, tokens_per_s_min: 9, tokens_per_s_max: 11 };
+const parts = [
+  part("ceilings", [
+    { bench: "matmul", n: 8192, tflops: 700, tflops_min: 690, tflops_max: 710 },
+    { bench: "attention", length: 16384, fwd_tflops: 460, fwd_min: 450, fwd_max: 470, bwd_tflops: 300 },
+  ]),
+  part("train", [
+    { ...train, length: 8192, tokens_per_s: 10, model_tflops: 400, peak_bytes: 90e9, planned_bytes: 90e9 },
+    { ...train, length: 32768, tokens_per_s: 10, model_tflops: 400, peak_bytes: 110e9, planned_bytes: 100e9 },
+  ]),
+  part("peer", [
+    { task: "matmul", tflops: 800 },
+    { task: "train", shape: "qwen3-4b", length: 8192, tokens_per_s: 5, compiled: false },
+    { task: "train", shape: "qwen3-4b", length: 8192, tokens_per_s: 8, compiled: true },
+    { task: "train", shape: "qwen3-4b", length: 32768, error: "out of memory" },
+  ]),
+  part("kernels", [
+    { kernel: "copy", us: 1, gbps: 4300 },
+    { kernel: "adamw", dtype: "bf16", us: 1, min_us: 1, gbps: 3900, share_of_copy: 0.9 },
+    { kernel: "swiglu_forward", dtype: "bf16", us: 1, min_us: 1, gbps: 3400, share_of_copy: 0.8 },
+  ]),
+];
+const found = figuresOf(parts);
+const measured = (name: string): number | undefined => found.find((each) => each.name === name)?.value;
+
+test("figures have the names that figures.ts lists, and judge by the harder ceiling and the better peer", () => {
+  expect(measured("gpu.train.4b.8k.mfu")).toBe(400 / 800);
+  expect(measured("gpu.train.4b.8k.vs_torch")).toBe(10 / 8);
+  expect(measured("gpu.train.4b.32k.vs_torch")).toBeUndefined();
+  expect(measured("gpu.train.4b.32k.plan_error")).toBeCloseTo(0.1);
+  expect(measured("gpu.attention.fwd_tflops")).toBe(460);
+  for (const name of ["gpu.train.4b.8k.mfu", "gpu.train.4b.32k.peak_gb", "gpu.attention.bwd_tflops"]) {
+    expect(figures.some((each) => isFigure(each, name))).toBe(true);
+  }
+});
+
+test("a verdict is met, missed or not measured, never assumed", () => {
+  const all = [...parts, part("golden float32", [], "no GPU"), part("native tests", [], "failed")];
+  const verdicts = verdictsOf(all, found, 143_771);
+  const status = (start: string): string | undefined => verdicts.find(({ goal }) => goal.startsWith(start))?.status;
+  expect(status("gpu.train.4b.8k.vs_torch")).toBe("met");
+  expect(status("gpu.train.0_6b.2k.vs_torch")).toBe("not measured");
+  expect(status("gpu.attention.bwd_tflops")).toBe("missed");
+  expect(status("every memory-bound kernel")).toBe("missed");
+  expect(status("gpu.train.4b.32k.plan_error")).toBe("missed");
+  expect(status("qwen3-4b at 32k leaves")).toBe("met");
+  expect(status("golden cases")).toBe("not measured");
+  expect(status("native tests")).toBe("missed");
+  expect(status("compute-sanitizer")).toBe("not measured");
+});

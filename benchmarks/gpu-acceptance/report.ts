@@ -1,0 +1,221 @@
+// From the lines that the parts of an acceptance run printed to named figures and to verdicts on what issue 3 asks for.
+// Reads no files and starts nothing.
+
+/** What one program was started for, and what came of it. */
+export interface Part {
+  name: string;
+  status: "passed" | "failed" | "timed out" | "skipped" | "no GPU";
+  seconds: number;
+  /** Why it did not pass. */
+  reason?: string;
+  /** JSON objects that it printed. */
+  lines: Record<string, unknown>[];
+  /** The end of what else it printed. */
+  output: string;
+}
+
+export interface FigureValue {
+  name: string;
+  unit: string;
+  value: number;
+  min: number;
+  max: number;
+  n: number;
+  params: Record<string, unknown>;
+}
+
+export interface Verdict {
+  goal: string;
+  status: "met" | "missed" | "not measured";
+  value?: number;
+}
+
+type Line = Record<string, unknown>;
+
+const modelNames: Readonly<Record<string, string>> = { "qwen3-0.6b": "0_6b", "qwen3-4b": "4b" };
+
+const lengthName = (length: unknown): string => `${Number(length) / 1024}k`;
+
+function figure(
+  name: string,
+  unit: string,
+  value: number,
+  params: Line,
+  range?: [unknown, unknown],
+  n = 1,
+): FigureValue {
+  const [min, max] = range ?? [value, value];
+  return { name, unit, value, min: Number(min), max: Number(max), n, params };
+}
+
+/** The best tokens/s of PyTorch, eager or compiled, for one shape and length. */
+function bestPeer(lines: readonly Line[], shape: unknown, length: unknown): Line | undefined {
+  return lines
+    .filter((line) => line.task === "train" && line.shape === shape && line.length === length && line.tokens_per_s)
+    .sort((a, b) => Number(b.tokens_per_s) - Number(a.tokens_per_s))[0];
+}
+
+/** The higher of the matrix rates that ours and PyTorch's program measured: the harder bound. */
+function matrixRate(lines: readonly Line[]): number | undefined {
+  const rates = lines.filter((line) => line.bench === "matmul" || line.task === "matmul");
+  return rates.length === 0 ? undefined : Math.max(...rates.map((line) => Number(line.tflops)));
+}
+
+function trainingFigures(lines: readonly Line[]): FigureValue[] {
+  const rate = matrixRate(lines);
+  return lines.flatMap((line) => {
+    const model = modelNames[String(line.shape)];
+    if (line.bench !== "train" || model === undefined) return [];
+    const { shape, length, sequences, recompute } = line;
+    const prefix = `gpu.train.${model}.${lengthName(length)}`;
+    const params = { shape, length, sequences, recompute, weights: "bf16", moments: "fp32", master: "fp32" };
+    const ours = Number(line.tokens_per_s);
+    const range: [unknown, unknown] = [line.tokens_per_s_min, line.tokens_per_s_max];
+    const figures = [figure(`${prefix}.tokens_per_s`, "token/s", ours, params, range, Number(line.n))];
+    if (rate !== undefined) {
+      const modelTflops = Number(line.model_tflops);
+      figures.push(
+        figure(`${prefix}.mfu`, "ratio", modelTflops / rate, { ...params, modelTflops, matrixTflops: rate }),
+      );
+    }
+    const peer = bestPeer(lines, shape, length);
+    if (peer) {
+      const theirs = Number(peer.tokens_per_s);
+      const absolute = { oursTokensPerSecond: ours, peerTokensPerSecond: theirs, peerCompiled: peer.compiled };
+      figures.push(
+        figure(`${prefix}.vs_torch`, "ratio", ours / theirs, { ...params, ...absolute, peer: "bf16 moments" }),
+      );
+    }
+    const peak = Number(line.peak_bytes);
+    const planned = Number(line.planned_bytes);
+    figures.push(figure(`${prefix}.peak_gb`, "GB", peak / 1e9, params));
+    figures.push(
+      figure(`${prefix}.plan_error`, "ratio", Math.abs(peak / planned - 1), {
+        ...params,
+        peakGb: peak / 1e9,
+        plannedGb: planned / 1e9,
+        source: "Trainer::planned_bytes",
+      }),
+    );
+    return figures;
+  });
+}
+
+function kernelFigures(lines: readonly Line[]): FigureValue[] {
+  return lines
+    .filter((line) => line.kernel !== undefined && line.share_of_copy !== undefined)
+    .map((line) => {
+      const { us, min_us: minUs, gbps } = line;
+      const name = `gpu.kernel.${line.kernel}_${line.dtype}.share_of_copy`;
+      return figure(name, "ratio", Number(line.share_of_copy), { us, minUs, gbps }, undefined, 20);
+    });
+}
+
+function ceilingFigures(lines: readonly Line[]): FigureValue[] {
+  return lines.flatMap((line) => {
+    if (line.bench === "matmul") {
+      const range: [unknown, unknown] = [line.tflops_min, line.tflops_max];
+      return [figure("gpu.matmul_tflops", "TFLOP/s", Number(line.tflops), { n: line.n, dtype: "bf16" }, range, 10)];
+    }
+    if (line.bench === "copy") {
+      return [figure("gpu.copy_tb_per_s", "TB/s", Number(line.tb_per_s), { bytes: line.bytes }, undefined, 10)];
+    }
+    // As figures.md names it: 16k tokens, causal, head dimension 128.
+    if (line.bench !== "attention" || line.length !== 16384) return [];
+    const params = { length: line.length, heads: 32, kvHeads: 8, headDim: 128 };
+    return (["fwd", "bwd"] as const).map((way) => {
+      const range: [unknown, unknown] = [line[`${way}_min`], line[`${way}_max`]];
+      return figure(`gpu.attention.${way}_tflops`, "TFLOP/s", Number(line[`${way}_tflops`]), params, range, 5);
+    });
+  });
+}
+
+function goldenFigures(lines: readonly Line[]): FigureValue[] {
+  return ["float32", "bfloat16"].flatMap((dtype) => {
+    const found = lines.filter((line) => line.golden !== undefined && line.dtype === dtype && line.device === "cuda");
+    const errors = found.map((line) => Number(line.relative)).filter(Number.isFinite);
+    if (errors.length === 0) return [];
+    const failed = found.filter((line) => line.ok !== true).length;
+    const params = { cases: found.length, failed };
+    return [figure(`gpu.golden.${dtype}.max_relative_error`, "1", Math.max(...errors), params)];
+  });
+}
+
+/** Everything that was measured; what was not is absent. */
+export function figuresOf(parts: readonly Part[]): FigureValue[] {
+  const lines = parts.flatMap((part) => part.lines);
+  const all = [...ceilingFigures(lines), ...kernelFigures(lines), ...trainingFigures(lines), ...goldenFigures(lines)];
+  return all.filter((found) => Number.isFinite(found.value));
+}
+
+interface Bound {
+  goal: string;
+  figure: RegExp;
+  met: (value: number) => boolean;
+  /** Which of several figures decides. */
+  worst: "lowest" | "highest";
+}
+
+const bounds: readonly Bound[] = [
+  ...["0_6b", "4b"].flatMap((model) =>
+    ["2k", "8k", "32k"].map((length): Bound => {
+      const name = `gpu.train.${model}.${length}.vs_torch`;
+      return { goal: `${name} >= 1.2`, figure: exactly(name), met: (value) => value >= 1.2, worst: "lowest" };
+    }),
+  ),
+  bound("gpu.train.4b.8k.mfu", ">= 0.5", (value) => value >= 0.5),
+  bound("gpu.attention.fwd_tflops", ">= 450", (value) => value >= 450),
+  bound("gpu.attention.bwd_tflops", ">= 350", (value) => value >= 350),
+  {
+    goal: "every memory-bound kernel >= 0.85 of the copy bandwidth",
+    figure: /^gpu\.kernel\..*\.share_of_copy$/,
+    met: (value) => value >= 0.85,
+    worst: "lowest",
+  },
+  { ...bound("gpu.train.4b.32k.plan_error", "<= 0.05", (value) => value <= 0.05), worst: "highest" },
+];
+
+function exactly(name: string): RegExp {
+  return new RegExp(`^${name.replaceAll(".", "\\.")}$`);
+}
+
+function bound(name: string, text: string, met: Bound["met"]): Bound {
+  return { goal: `${name} ${text}`, figure: exactly(name), met, worst: "lowest" };
+}
+
+function judge({ goal, figure: pattern, met, worst }: Bound, figures: readonly FigureValue[]): Verdict {
+  const values = figures.filter((found) => pattern.test(found.name)).map((found) => found.value);
+  if (values.length === 0) return { goal, status: "not measured" };
+  const value = worst === "lowest" ? Math.min(...values) : Math.max(...values);
+  return { goal, status: values.every(met) ? "met" : "missed", value };
+}
+
+/** A part that had no GPU, or no time, says nothing of correctness. */
+function judgeParts(goal: string, parts: readonly Part[]): Verdict {
+  if (parts.some((part) => part.status === "failed")) return { goal, status: "missed" };
+  const passed = parts.length > 0 && parts.every((part) => part.status === "passed");
+  return { goal, status: passed ? "met" : "not measured" };
+}
+
+/** Of every bound that this run can decide. */
+export function verdictsOf(
+  parts: readonly Part[],
+  figures: readonly FigureValue[],
+  totalMemoryMiB: number | undefined,
+): Verdict[] {
+  const named = (prefix: string): Part[] => parts.filter((part) => part.name.startsWith(prefix));
+  const peak = figures.find((found) => found.name === "gpu.train.4b.32k.peak_gb")?.value;
+  const goal = "qwen3-4b at 32k leaves 30 GB for the generation cache";
+  const left = peak === undefined || totalMemoryMiB === undefined ? undefined : (totalMemoryMiB * 2 ** 20) / 1e9 - peak;
+  const room: Verdict =
+    left === undefined
+      ? { goal, status: "not measured" }
+      : { goal, status: left >= 30 ? "met" : "missed", value: left };
+  return [
+    judgeParts("native tests pass on the GPU", named("native tests")),
+    judgeParts("golden cases within 1e-4 on the fp32 path", named("golden float32")),
+    judgeParts("compute-sanitizer is clean", named("compute-sanitizer")),
+    ...bounds.map((each) => judge(each, figures)),
+    room,
+  ];
+}

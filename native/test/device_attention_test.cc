@@ -1,0 +1,135 @@
+// Attention on the device against the CPU backend, with prefixes that sequences share, and that a row depends on its
+// own sequence alone.
+#include "parity.h"
+
+using namespace parity;
+
+namespace {
+
+// Slices of a packed batch and their blocks.
+struct Packed {
+  AttentionShape shape;
+  std::vector<SequenceSlice> slices;
+  std::vector<Integers> tables;
+  int64_t rows = 0;
+  int32_t num_blocks = 0;
+
+  // New tokens after the first `shared` ones (whole blocks) of slice `parent`; returns the slice.
+  size_t add(int64_t num_rows, int64_t shared = 0, size_t parent = 0) {
+    Integers table;
+    if (shared > 0) table.assign(tables[parent].begin(), tables[parent].begin() + shared / kKvBlockTokens);
+    while (static_cast<int64_t>(table.size()) * kKvBlockTokens < shared + num_rows) table.push_back(num_blocks++);
+    tables.push_back(table);
+    slices.push_back({rows, num_rows, shared, nullptr});
+    rows += num_rows;
+    for (size_t s = 0; s < slices.size(); ++s) slices[s].block_table = tables[s].data();
+    return slices.size() - 1;
+  }
+  int64_t num_slices() const { return static_cast<int64_t>(slices.size()); }
+  int64_t head_columns() const { return shape.num_heads * shape.head_dim; }
+  int64_t block_elements() const { return num_blocks * kKvBlockTokens * shape.num_kv_heads * shape.head_dim; }
+};
+
+Outputs run_attention(const Side& side, const Packed& packed, const Floats& of_qkv) {
+  const int64_t out_elements = packed.rows * packed.head_columns();
+  const Array qkv = side.activations(of_qkv), dout = side.activations(values(2, out_elements));
+  const Array out = side.blank(out_elements), lse = side.blank_floats(packed.rows * packed.shape.num_heads);
+  const Array dqkv = side.blank(packed.rows * packed.shape.qkv_size());
+  std::vector<Array> blocks;
+  for (int i = 0; i < 4; ++i) blocks.push_back(side.blank(packed.block_elements()));
+  const KvBlocks cache{blocks[0], blocks[1]}, dcache{blocks[2], blocks[3]};
+  const auto plan = side.backend.plan_attention(packed.shape, packed.slices.data(), packed.num_slices());
+  side.backend.kv_store(cache, qkv, *plan);
+  side.backend.attention_forward(out, lse.fp32(), qkv, cache, *plan);
+  side.backend.attention_backward(dqkv, dout, out, lse.fp32(), qkv, cache, dcache, *plan);
+  return {{"out", out, Promise::kRounded}, {"lse", lse, Promise::kSums}, {"dqkv", dqkv, Promise::kRounded}};
+}
+
+void check_attention(const std::string& name, const Packed& packed) {
+  check_operation("attention " + name + " of " + std::to_string(packed.shape.head_dim), [&](const Side& side) {
+    return run_attention(side, packed, values(1, packed.rows * packed.shape.qkv_size()));
+  });
+}
+
+}  // namespace
+
+TEST(device_attention_equals_the_cpu) {
+  // Head sizes of the plain kernels and of tensor cores.
+  for (const AttentionShape& shape :
+       sizes<AttentionShape>({{4, 2, 20}, {2, 1, 64}}, {{2, 1, 128}, {32, 8, 128}, {16, 8, 128}, {14, 2, 64}})) {
+    Packed packed{shape, {}, {}};
+    const size_t first = packed.add(94);
+    packed.add(1);
+    const size_t second = packed.add(23, 80, first);
+    packed.add(70, 32, first);
+    packed.add(1, 96, second);
+    check_attention("forest", packed);
+    check_attention("empty", {shape, {}, {}});
+  }
+}
+
+DEVICE_TEST(device_attention_equals_the_cpu_at_real_sizes) {
+  for (const AttentionShape& shape : {AttentionShape{32, 8, 128}, {28, 4, 128}, {14, 2, 64}, {4, 2, 96}}) {
+    Packed packed{shape, {}, {}};
+    const size_t whole = packed.add(2048);
+    packed.add(700, 1024, whole);
+    packed.add(900, 1024, whole);
+    packed.add(447);
+    packed.add(1);
+    check_attention("4096 rows", packed);
+  }
+}
+
+namespace {
+
+// A sequence of `length` tokens, its first rows as slices that begin at `starts`, after another sequence of 37.
+Floats sequence_rows(const Side& side, const AttentionShape& shape, int64_t length, const std::vector<int64_t>& starts,
+                     bool among_others) {
+  Packed packed{shape, {}, {}};
+  if (among_others) packed.add(37);
+  const int64_t first_row = packed.rows;
+  for (size_t i = 0; i < starts.size(); ++i) {
+    const int64_t end = i + 1 < starts.size() ? starts[i + 1] : length;
+    packed.slices.push_back({first_row + starts[i], end - starts[i], starts[i], nullptr});
+  }
+  Integers table;
+  while (static_cast<int64_t>(table.size()) * kKvBlockTokens < length) table.push_back(packed.num_blocks++);
+  std::reverse(table.begin(), table.end());
+  for (size_t s = among_others ? 1 : 0; s < packed.slices.size(); ++s) packed.slices[s].block_table = table.data();
+  packed.rows = first_row + length;
+  Floats qkv = values(5, first_row * shape.qkv_size());
+  const Floats own = values(6, length * shape.qkv_size());
+  qkv.insert(qkv.end(), own.begin(), own.end());
+
+  const Array rows = side.activations(qkv), out = side.blank(packed.rows * packed.head_columns());
+  const Array lse = side.blank_floats(packed.rows * shape.num_heads);
+  const Array keys = side.blank(packed.block_elements()), of_values = side.blank(packed.block_elements());
+  const auto plan = side.backend.plan_attention(shape, packed.slices.data(), packed.num_slices());
+  side.backend.kv_store({keys, of_values}, rows, *plan);
+  side.backend.attention_forward(out, lse.fp32(), rows, {keys, of_values}, *plan);
+  Floats result = out.read();
+  const Floats sums = lse.read();
+  result.erase(result.begin(), result.begin() + first_row * packed.head_columns());
+  result.insert(result.end(), sums.begin() + first_row * shape.num_heads, sums.end());
+  return result;
+}
+
+}  // namespace
+
+TEST(device_attention_rows_depend_on_their_sequence_alone) {
+  const int64_t length = device::is_real() ? 1500 : 130;
+  const auto cuts = sizes<std::vector<int64_t>>({{0, 1, 77, length - 1}}, {{0, 64}, {0, 53, 96}, {0, 1000, 1007}});
+  for (const AttentionShape& shape :
+       sizes<AttentionShape>({{4, 2, 20}, {2, 1, 64}}, {{2, 1, 128}, {32, 8, 128}, {14, 2, 64}})) {
+    for (const DType dtype : {DType::kFloat32, DType::kBFloat16}) {
+      const auto backend = device::create(dtype);
+      const Side side(*backend, dtype);
+      const Floats whole = sequence_rows(side, shape, length, {0}, false);
+      for (const auto& starts : cuts) {
+        for (const bool among_others : {false, true}) {
+          CHECK(same_bits(sequence_rows(side, shape, length, starts, among_others), whole));
+        }
+      }
+    }
+  }
+}
