@@ -1,4 +1,5 @@
 export * from "./batch.ts";
+export * from "./chat.ts";
 export * from "./edit-distance.ts";
 export * from "./episode.ts";
 export * from "./errors.ts";
