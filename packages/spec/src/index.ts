@@ -6,5 +6,6 @@ export * from "./errors.ts";
 export * from "./issue.ts";
 export * from "./policy.ts";
 export * from "./reward.ts";
+export * from "./table-evaluation.ts";
 export * from "./task.ts";
 export * from "./tool.ts";
