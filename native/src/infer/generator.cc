@@ -17,7 +17,8 @@ int64_t blocks_for(int64_t tokens) { return (tokens + KvCache::kBlockTokens - 1)
 }  // namespace
 
 Generator::Generator(Backend& backend, Model& model, const GeneratorOptions& options)
-    : model_(model),
+    : backend_(backend),
+      model_(model),
       options_(options),
       blocks_(blocks_for(options.kv_cache_tokens), KvCache::kBlockTokens),
       cache_(backend, model.config(), blocks_for(options.kv_cache_tokens)),
@@ -72,11 +73,10 @@ void Generator::step(uint64_t policy_version) {
   ++stats_.num_steps;
   stats_.num_computed_tokens += static_cast<int64_t>(token_ids_.size());
   scheduler_.complete_step();
-  const int64_t vocab_size = model_.config().vocab_size;
   for (size_t row = 0; row < sampling.size(); ++row) {
     const uint64_t id = sampling[row]->id;
     try {
-      sample(*sampling[row], logits_.data() + static_cast<int64_t>(row) * vocab_size, policy_version);
+      append(*sampling[row], tokens_[row], policy_version);
     } catch (...) {
       fail(id, std::current_exception());
     }
@@ -87,28 +87,35 @@ void Generator::forward(const std::vector<ScheduledSlice>& plan) {
   token_ids_.clear();
   slices_.clear();
   logit_rows_.clear();
+  draws_.clear();
   for (const ScheduledSlice& slice : plan) {
     const Sequence& sequence = *slice.sequence;
     const int64_t first_row = static_cast<int64_t>(token_ids_.size());
     const auto first_token = sequence.token_ids.begin() + sequence.num_computed;
     token_ids_.insert(token_ids_.end(), first_token, first_token + slice.num_rows);
     slices_.push_back({first_row, slice.num_rows, sequence.num_computed, sequence.block_table.data()});
-    if (slice.wants_logits()) logit_rows_.push_back(static_cast<int32_t>(token_ids_.size()) - 1);
+    if (!slice.wants_logits()) continue;
+    const GenerateRequest& request = entries_.at(keys_.at(sequence.id)).request;
+    logit_rows_.push_back(static_cast<int32_t>(token_ids_.size()) - 1);
+    draws_.push_back({request.sampling,
+                      {sequence.token_ids.data(), sequence.num_tokens()},
+                      request.seed,
+                      static_cast<uint64_t>(sequence.num_sampled())});
   }
-  const size_t num_logits = logit_rows_.size() * static_cast<size_t>(model_.config().vocab_size);
-  if (logits_.size() < num_logits) logits_.resize(num_logits);
+  tokens_.resize(draws_.size());
   const InferenceBatch batch{token_ids_.data(),  static_cast<int64_t>(token_ids_.size()),
                              slices_.data(),     static_cast<int64_t>(slices_.size()),
                              logit_rows_.data(), static_cast<int64_t>(logit_rows_.size())};
-  model_.forward(batch, cache_, logits_.data());
+  model_.forward(batch, cache_, [&](int64_t first, int64_t count, const float* logits) {
+    backend_.sample(tokens_.data() + first, logits, draws_.data() + first, count, model_.config().vocab_size);
+  });
 }
 
-void Generator::sample(Sequence& sequence, const float* logits, uint64_t policy_version) {
+void Generator::append(Sequence& sequence, const SampledToken& token, uint64_t policy_version) {
+  WS_CHECK(token.token_id != SampledToken::kNotFinite, kInternal, kOp,
+           "the model gave a logit that is not finite; check the weights");
   Entry& entry = entries_.at(keys_.at(sequence.id));
   const GenerateRequest& request = entry.request;
-  const SampledToken token = sample_token(logits, model_.config().vocab_size, request.sampling,
-                                          {sequence.token_ids.data(), sequence.num_tokens()}, request.seed,
-                                          static_cast<uint64_t>(sequence.num_sampled()), workspace_);
   scheduler_.append(sequence, token.token_id);
   entry.logprobs.push_back(token.logprob);
   ++stats_.num_generated_tokens;

@@ -9,7 +9,6 @@
 #include <vector>
 
 #include "infer/block_manager.h"
-#include "infer/sampler.h"
 #include "infer/scheduler.h"
 #include "model/model.h"
 
@@ -81,12 +80,14 @@ class Generator {
     std::vector<float> logprobs;
   };
 
+  // Also draws a token for each slice that wants logits.
   void forward(const std::vector<ScheduledSlice>& plan);
-  void sample(Sequence& sequence, const float* logits, uint64_t policy_version);
+  void append(Sequence& sequence, const SampledToken& token, uint64_t policy_version);
   // Frees the sequence and hands back its request.
   Entry take(uint64_t sequence_id);
   void fail(uint64_t sequence_id, std::exception_ptr reason);
 
+  Backend& backend_;
   Model& model_;
   GeneratorOptions options_;
   BlockManager blocks_;
@@ -95,13 +96,13 @@ class Generator {
   std::map<uint64_t, Entry> entries_;  // by key
   std::map<uint64_t, uint64_t> keys_;  // sequence id -> key
   GeneratorStats stats_;
-  SamplerWorkspace workspace_;
 
   // Buffers of one step.
   std::vector<int32_t> token_ids_;
   std::vector<SequenceSlice> slices_;
   std::vector<int32_t> logit_rows_;
-  std::vector<float> logits_;
+  std::vector<SampleRequest> draws_;
+  std::vector<SampledToken> tokens_;
 };
 
 }  // namespace wideseek
