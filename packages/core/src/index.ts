@@ -25,5 +25,6 @@ export {
   type RunResult,
 } from "./create-run.ts";
 export { type LoadPolicyOptions, loadPolicy } from "./load-policy.ts";
+export { LocalChatModel, type LocalChatModelOptions } from "./local-chat-model.ts";
 export { type EpisodeRequest, runEpisode } from "./run-episode.ts";
 export { tableJudge } from "./table-judge.ts";
