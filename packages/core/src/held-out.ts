@@ -56,9 +56,8 @@ export async function evaluateHeldOut(
 }
 
 /** The lead or single agent ended by an error of the engine or the tools, or before its first turn. */
-function neverWorked({ agents }: EvaluationReport["tasks"][number]["episodes"][number]): boolean {
-  const [first] = agents;
-  return first === undefined || first.stopReason === "error" || first.numTurns === 0;
+function neverWorked({ stopReason, numTurns }: EvaluationReport["tasks"][number]["episodes"][number]): boolean {
+  return stopReason === "error" || numTurns === 0;
 }
 
 /** One evaluation for every value of a limit; writes eval/NAME.sweep.json. */

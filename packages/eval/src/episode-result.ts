@@ -22,7 +22,8 @@ export interface AgentResult {
   numSearches: number;
   numAccesses: number;
   numMalformedCalls: number;
-  numErrors: number;
+  /** What went wrong on the way, at most 50 lines. */
+  errors: string[];
 }
 
 export interface EpisodeResult {
@@ -38,6 +39,22 @@ export interface EpisodeResult {
   agents: AgentResult[];
 }
 
+/** What an evaluation keeps in memory of an episode; the rest lies in the resume file. */
+export interface EpisodeScore {
+  sample: number;
+  reward: RewardBreakdown;
+  seconds: number;
+  /** How the lead or single agent ended. */
+  stopReason: StopReason;
+  /** Of the lead or single agent. */
+  numTurns: number;
+}
+
+export function episodeScore({ sample, reward, seconds, agents }: EpisodeResult): EpisodeScore {
+  const [first] = agents;
+  return { sample, reward, seconds, stopReason: first?.stopReason ?? "error", numTurns: first?.numTurns ?? 0 };
+}
+
 const count: z.ZodType<number> = z.number().int().nonnegative();
 const agentSchema: z.ZodType<AgentResult> = z.strictObject({
   agentId: z.string(),
@@ -50,7 +67,7 @@ const agentSchema: z.ZodType<AgentResult> = z.strictObject({
   numSearches: count,
   numAccesses: count,
   numMalformedCalls: count,
-  numErrors: count,
+  errors: z.array(z.string()),
 });
 const tableSchema = z.strictObject({
   itemPrecision: z.number(),
@@ -83,6 +100,9 @@ const resultSchema: z.ZodType<EpisodeResult> = z.strictObject({
   agents: z.array(agentSchema).min(1),
 });
 
+const MAX_ERRORS = 50;
+const MAX_ERROR_CHARACTERS = 500;
+
 function agentResult(trajectory: Trajectory): AgentResult {
   return {
     agentId: trajectory.agentId,
@@ -95,7 +115,7 @@ function agentResult(trajectory: Trajectory): AgentResult {
     numSearches: trajectory.numSearches,
     numAccesses: trajectory.numAccesses,
     numMalformedCalls: trajectory.numMalformedCalls,
-    numErrors: trajectory.errors.length,
+    errors: trajectory.errors.slice(0, MAX_ERRORS).map((error) => error.slice(0, MAX_ERROR_CHARACTERS)),
   };
 }
 

@@ -5,7 +5,10 @@ import { measureTitle } from "./measure-names.ts";
 import type { AtK, Measure } from "./metrics.ts";
 import { type ChartSeries, lineChart } from "./plot.ts";
 
-export type SweepParameter = "maxSubagents" | "maxTurns";
+export type SweepParameter = "maxSubagents" | "maxSubagentsPerCall" | "maxTurns";
+
+/** A report without its tasks: a sweep may have twenty points of thousands of tasks. */
+export type SweepPointReport = Omit<EvaluationReport, "tasks">;
 
 export interface SweepOptions {
   parameter: SweepParameter;
@@ -17,7 +20,7 @@ export interface SweepOptions {
 
 export interface SweepPoint {
   value: number;
-  report: EvaluationReport;
+  report: SweepPointReport;
 }
 
 export interface SweepReport {
@@ -37,12 +40,16 @@ export async function sweep(options: SweepOptions): Promise<SweepReport> {
     );
   }
   const points: SweepPoint[] = [];
-  for (const value of options.values) points.push({ value, report: await options.evaluate(value) });
+  for (const value of options.values) {
+    const { tasks: _, ...report } = await options.evaluate(value);
+    points.push({ value, report });
+  }
   return { parameter: options.parameter, points };
 }
 
 const axisLabels: Record<SweepParameter, string> = {
   maxSubagents: "subagents at most",
+  maxSubagentsPerCall: "subagents per turn of the lead at most",
   maxTurns: "turns at most",
 };
 
