@@ -2,6 +2,8 @@
 import {
   type Episode,
   invalidInput,
+  numContextTokens,
+  numPromptTokens,
   numSampledTokens,
   type RewardBreakdown,
   type Role,
@@ -16,8 +18,10 @@ export interface AgentResult {
   stopReason: StopReason;
   numTurns: number;
   numSampledTokens: number;
-  /** Tokens of the whole history, given and sampled. */
+  /** Tokens of the longest context, given and sampled. */
   numContextTokens: number;
+  /** Tokens that its model read, the prompts of all calls together. */
+  numPromptTokens: number;
   numSubagentCalls: number;
   numSearches: number;
   numAccesses: number;
@@ -63,6 +67,7 @@ const agentSchema: z.ZodType<AgentResult> = z.strictObject({
   numTurns: count,
   numSampledTokens: count,
   numContextTokens: count,
+  numPromptTokens: count,
   numSubagentCalls: count,
   numSearches: count,
   numAccesses: count,
@@ -110,7 +115,8 @@ function agentResult(trajectory: Trajectory): AgentResult {
     stopReason: trajectory.stopReason,
     numTurns: trajectory.numTurns,
     numSampledTokens: numSampledTokens(trajectory),
-    numContextTokens: trajectory.segments.reduce((sum, segment) => sum + segment.tokenIds.length, 0),
+    numContextTokens: numContextTokens(trajectory),
+    numPromptTokens: numPromptTokens(trajectory),
     numSubagentCalls: trajectory.numSubagentCalls,
     numSearches: trajectory.numSearches,
     numAccesses: trajectory.numAccesses,

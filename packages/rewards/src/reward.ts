@@ -4,6 +4,7 @@ import {
   type Episode,
   invalidInput,
   type Judge,
+  longestTurnTokens,
   type QaTask,
   type RewardBreakdown,
   type TableTask,
@@ -64,7 +65,7 @@ export async function scoreEpisode(episode: Episode, options: ScoreEpisodeOption
   if ("rejected" in scored) return withoutReward(scored.rejected);
 
   const numAccesses = episode.trajectories.reduce((sum, trajectory) => sum + trajectory.numAccesses, 0);
-  const longestTurn = longestTurnTokens(episode);
+  const longestTurn = Math.max(...episode.trajectories.map(longestTurnTokens));
   const toolReward = numAccesses > 0 ? constants.toolReward : 0;
   const lengthPenalty = constants.lengthPenalty * ramp(longestTurn, constants);
   const reasons = [`score ${scored.score.toFixed(3)}`, `${numAccesses} accesses`, `longest turn ${longestTurn} tokens`];
@@ -138,19 +139,6 @@ async function scoreQaAnswer(
   if (boxed === undefined) return { rejected: "no \\boxed{} in the answer" };
   const score = await judge.gradeAnswer(task.question, task.answers, boxed, signal);
   return { score, qa: { exactMatch: answerExactMatch(boxed, task.answers), tokenF1: tokenF1(boxed, task.answers) } };
-}
-
-/** Tokens of the longest turn of any agent. A turn sampled by several policy versions is still one turn. */
-function longestTurnTokens(episode: Episode): number {
-  let longest = 0;
-  for (const { segments } of episode.trajectories) {
-    let turn = 0;
-    for (const segment of segments) {
-      turn = segment.kind === "sampled" ? turn + segment.tokenIds.length : 0;
-      longest = Math.max(longest, turn);
-    }
-  }
-  return longest;
 }
 
 /** 0 up to the start, 1 from the end on, linear between. */
