@@ -1,4 +1,5 @@
 export { type BootstrapSettings, type Estimate, estimateMean } from "./bootstrap.ts";
+export { type ComparedScore, type Comparison, compareRuns, type RunScores, readComparable } from "./compare.ts";
 export type { AgentResult, EpisodeResult, EpisodeScore } from "./episode-result.ts";
 export {
   type EvaluateOptions,
@@ -13,7 +14,10 @@ export {
 export type { FailureKind, FailureSummary } from "./failures.ts";
 export { renderReport, writeHtmlReport } from "./html-report.ts";
 export { JsonLog } from "./json-log.ts";
+export { fraction, measureTitle } from "./measure-names.ts";
 export { type AtK, atK, type Measure } from "./metrics.ts";
+export { type ComparedTable, OfficialLayout, type OfficialSample } from "./official-layout.ts";
+export { holm, type PairedResult, pairedTest } from "./paired-test.ts";
 export { type ChartPoint, type ChartSeries, type LineChart, lineChart } from "./plot.ts";
 export { type EpisodeFile, type MetricsRow, type RunDirectory, readRunDirectory } from "./run-directory.ts";
 export type { EpisodeStatistics } from "./statistics.ts";
