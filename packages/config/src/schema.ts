@@ -61,6 +61,12 @@ const engineSchema = z.strictObject({
   maxBatchTokens: count()
     .default(512)
     .describe("Tokens of one generation step, so also the most agents that run at once."),
+  maxDraftTokens: z
+    .int()
+    .min(0)
+    .max(64)
+    .default(0)
+    .describe("Tokens of an agent that one generation step may guess from its context; 0 = none. Changes no result."),
   recompute: z
     .enum(["none", "selective", "full"])
     .default("none")

@@ -267,6 +267,8 @@ async function engineMetrics(policy: ChatPolicy): Promise<Record<string, number>
     "engine/computed_tokens": stats.numComputedTokens,
     "engine/generated_tokens": stats.numGeneratedTokens,
     "engine/cached_tokens": stats.numCachedTokens,
+    "engine/draft_tokens": stats.numDraftTokens,
+    "engine/right_drafts": stats.numRightDrafts,
     "engine/preemptions": stats.numPreemptions,
     "engine/decode_steps": stats.numSteps,
     "engine/cache_use": stats.maxBlocksUsed / stats.numBlocks,
