@@ -134,6 +134,18 @@ describe("chat", () => {
   });
 });
 
+test("a turn that has begun goes on behind its own text, which opens nothing", async () => {
+  const { policy, model: local } = model("so</think>\n<answer>x</answer>");
+  const user = { role: "user", content: "q" } as const;
+  const begun = { role: "assistant", content: "<think>well,<|im_end|> " } as const;
+  const reply = await local.chat({ messages: [user, begun], continueLast: true });
+  expect(reply).toMatchObject({ text: "so</think>\n<answer>x</answer>", thinking: "", toolCalls: [] });
+  const promptIds = policy.requests[0]?.promptIds ?? new Int32Array();
+  const opening = chat.template.render([user], { addGenerationPrompt: true });
+  expect(await chat.decode(promptIds)).toBe(`${opening}${begun.content}`);
+  expect([...promptIds].filter((id) => id === chat.turnEndTokenId)).toHaveLength(1);
+});
+
 describe("complete", () => {
   test.each(["</search>", "search> and", "q<", "b東"])(
     "ends exactly after the first %j and stops the engine soon",

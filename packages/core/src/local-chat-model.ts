@@ -59,9 +59,9 @@ export class LocalChatModel implements ChatModel {
   async chat(request: ChatRequest): Promise<ChatReply> {
     const { chat } = this.#policy;
     return await this.#call(request, async () => {
-      const promptIds = await chat.encodeConversation(request.messages.map(templateMessage), request.tools);
+      const promptIds = await this.#encode(request);
       const { tokenIds, text, finishReason } = await this.#generate(promptIds, request, chat.stopTokenIds);
-      const turn = parseAssistantTurn(text);
+      const turn = request.continueLast ? { thinking: "", text, calls: [], errors: [] } : parseAssistantTurn(text);
       return {
         text: turn.text,
         thinking: turn.thinking,
@@ -89,6 +89,16 @@ export class LocalChatModel implements ChatModel {
 
   async [Symbol.asyncDispose](): Promise<void> {
     await this.#policy[Symbol.asyncDispose]();
+  }
+
+  async #encode({ messages, tools, continueLast = false }: ChatRequest): Promise<Int32Array> {
+    const { chat } = this.#policy;
+    if (!continueLast) return await chat.encodeConversation(messages.map(templateMessage), tools);
+    const [opening, begun] = await Promise.all([
+      chat.encodeConversation(messages.slice(0, -1).map(templateMessage), tools),
+      chat.tokenizer.encodeParts([{ text: messages.at(-1)?.content ?? "", trusted: false }]),
+    ]);
+    return Int32Array.from([...opening, ...begun]);
   }
 
   async #call(settings: CompletionSettings, work: () => Promise<ChatReply>): Promise<ChatReply> {

@@ -67,6 +67,19 @@ describe("requests and replies", () => {
     expect(model.usage).toMatchObject({ numCalls: 2, numFailedCalls: 0, numRetries: 0 });
   });
 
+  test("a turn that has begun goes on, with its thinking in the text", async () => {
+    const { server, model } = await start(["so</think> <search>x</search> more"]);
+    const begun = { role: "assistant", content: "<think>well, " } as const;
+    const messages = [{ role: "user", content: "q" } as const, begun];
+    const reply = await model.chat({ messages, continueLast: true, stop: ["</search>"] });
+    expect(reply).toMatchObject({ text: "so</think> <search>x</search>", thinking: "" });
+    expect(server.requests[0]?.body).toMatchObject({
+      messages: [{ role: "user" }, begun],
+      add_generation_prompt: false,
+      continue_final_message: true,
+    });
+  });
+
   test("extra fields are added and null takes one out", async () => {
     const extraBody = { chat_template_kwargs: { enable_thinking: false }, temperature: null };
     const { server, model } = await start(["a"], { extraBody, maxTokens: 9 });

@@ -11,6 +11,8 @@ export function chatBody(request: ChatRequest, withSchema: boolean): JsonBody {
     messages: request.messages.map(wireMessage),
     ...settingsBody(request),
     ...(tools.length > 0 && { tools }),
+    // The names of vLLM and SGLang; OpenAI's own servers have no such thing.
+    ...(request.continueLast === true && { add_generation_prompt: false, continue_final_message: true }),
     ...(withSchema &&
       jsonSchema !== undefined && {
         response_format: {
@@ -96,7 +98,10 @@ export function readChatReply(value: unknown, request: ChatRequest): ChatReply {
   const choice = choices[0] as (typeof choices)[number];
   const { message } = choice;
   const shown = message.reasoning_content ?? message.reasoning ?? "";
-  const { thinking, text } = splitThinking(message.content ?? "", shown);
+  // Of a turn that had begun, half of the thinking lies in the request: only whole turns can be split.
+  const { thinking, text } = request.continueLast
+    ? { thinking: shown, text: message.content ?? "" }
+    : splitThinking(message.content ?? "", shown);
   const toolCalls: ChatToolCall[] = [];
   const callErrors: string[] = [];
   for (const [index, call] of (message.tool_calls ?? []).entries()) {

@@ -29,6 +29,8 @@ export interface CompletionSettings {
 export interface ChatRequest extends CompletionSettings {
   messages: readonly ChatMessage[];
   tools?: readonly ToolDefinition[] | undefined;
+  /** The last message is the assistant's and not over: the reply goes on with it, and thinking stays in its `text`. */
+  continueLast?: boolean | undefined;
   /** JSON schema of the whole reply, where the model can be held to one; a caller checks the reply all the same. */
   jsonSchema?: { name: string; schema: Readonly<Record<string, unknown>> } | undefined;
 }
