@@ -1,11 +1,10 @@
 // The client against a real server on loopback: formats, stop texts, every way a server can fail, and the key.
 import { inspect } from "node:util";
-import type { ChatRequest } from "@wideseek/spec";
+import type { ChatRequest, ClientTiming } from "@wideseek/spec";
 import { afterEach, describe, expect, test } from "vitest";
 import { type ChatServerParts, type OpenAiChatModel, openaiChatModel } from "./openai-chat-model.ts";
 import type { ChatServerOptionsInput } from "./options.ts";
 import { ScriptedServer, type ScriptedServerOptions } from "./testing/index.ts";
-import type { ClientTiming } from "./timing.ts";
 
 const cleanups: AsyncDisposable[] = [];
 afterEach(async () => {

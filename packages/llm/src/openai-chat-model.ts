@@ -5,18 +5,21 @@ import {
   type ChatReply,
   type ChatRequest,
   type ChatUsage,
+  CircuitBreaker,
+  type ClientTiming,
   type CompletionSettings,
   errorMessage,
   invalidInput,
+  realTiming,
+  retryAfterMs,
+  retryDelayMs,
+  Slots,
   WideSeekError,
 } from "@wideseek/spec";
 import { Agent, errors } from "undici";
 import { ZodError } from "zod";
-import { CircuitBreaker } from "./circuit-breaker.ts";
 import { chatBody, completionBody, type JsonBody, readChatReply, readCompletionReply } from "./openai-wire.ts";
 import { type ChatServerOptions, type ChatServerOptionsInput, chatServerOptionsSchema } from "./options.ts";
-import { Slots } from "./slots.ts";
-import { type ClientTiming, realTiming, retryAfterMs, retryDelayMs } from "./timing.ts";
 
 export interface ChatServerParts {
   timing?: ClientTiming | undefined;
