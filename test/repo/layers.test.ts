@@ -12,16 +12,18 @@ import {
   typeScriptImports,
 } from "./imports.ts";
 
-const leaves = ["engine", "text", "llm", "tools", "rewards", "data", "train", "eval"];
+const leaves = ["engine", "text", "llm", "tools", "retrieval", "rewards", "data", "train", "eval"];
 /** Package to the packages of ours that it may import. A leaf knows `spec` only. */
 const allowedPackages: Readonly<Record<string, readonly string[]>> = {
   spec: [],
   ...Object.fromEntries(leaves.map((leaf) => [leaf, ["spec"]])),
   engine: ["spec", "native"],
   agents: ["spec", "text"],
+  // Other systems' teams under the same time limit and seeds as our agents.
+  workflows: ["spec", "agents"],
   // Option schemas of the leaves; without the engine, so that reading a config never loads the addon.
-  config: ["spec", "agents", ...leaves.filter((leaf) => leaf !== "engine")],
-  core: ["spec", "agents", "config", ...leaves],
+  config: ["spec", "agents", "workflows", ...leaves.filter((leaf) => leaf !== "engine")],
+  core: ["spec", "agents", "workflows", "config", ...leaves],
   cli: ["core", "core/tooling"],
 };
 
