@@ -13,6 +13,7 @@ import {
 } from "@wideseek/spec";
 import { z } from "zod";
 import { firstCharacters } from "./characters.ts";
+import { withoutControlText } from "./control-text.ts";
 import { type SearchRole, searchToolDefinitions } from "./definitions.ts";
 import { type ToolOptions, type ToolOptionsInput, toolOptionsSchema } from "./options.ts";
 import { type ToolTexts, toolTexts } from "./tool-texts.ts";
@@ -88,7 +89,8 @@ class SearchToolset implements Toolset {
     }
     if (errors.length > 0) sections.push([texts.callError, ...errors].join("\n"));
     return {
-      text: [...sections, ...notes].join("\n\n"),
+      // The one way out: hits, titles, pages, summaries, errors of servers and what a model quoted all pass here.
+      text: withoutControlText([...sections, ...notes].join("\n\n")),
       ok,
       numSearches: requests.filter((request) => request.kind === "search").length,
       numAccesses: requests.filter((request) => request.kind === "access").length,
