@@ -2,7 +2,15 @@
 export type { Limits, LimitsInput } from "@wideseek/agents";
 export { type LoadConfigOptions, loadConfig, type RunConfig } from "@wideseek/config";
 export { readTasks } from "@wideseek/data";
-export { type EvaluateOptions, type EvaluationReport, evaluate } from "@wideseek/eval";
+export {
+  type Comparison,
+  compareRuns,
+  type EvaluateOptions,
+  type EvaluationReport,
+  evaluate,
+  measureTitle,
+  readComparable,
+} from "@wideseek/eval";
 export type * from "@wideseek/spec";
 export { WideSeekError } from "@wideseek/spec";
 export {

@@ -3,10 +3,6 @@ import { invalidInput, type QaTask, WideSeekError } from "@wideseek/spec";
 import { z } from "zod";
 import { jsonValues } from "./json-lines.ts";
 
-/** In the order of the published tables. */
-export const qaSetNames = ["nq", "triviaqa", "popqa", "2wiki", "hotpotqa", "bamboogle", "musique"] as const;
-export type QaSetName = (typeof qaSetNames)[number];
-
 export interface ReadQaSetOptions {
   dataset: string;
   /** JSONL, or a .json list. */

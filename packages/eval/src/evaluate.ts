@@ -74,6 +74,8 @@ export interface EvaluationReport {
   numTasksWithoutJudgement: number;
   /** Episodes taken from the resume file. */
   numResumed: number;
+  /** Benchmark questions that could not be scored, so are in nothing else here. */
+  leftOut?: string[] | undefined;
   /** Wall time of this run. */
   seconds: number;
   measures: Partial<Record<Measure, AtK>>;

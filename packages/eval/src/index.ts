@@ -30,5 +30,6 @@ export {
   type SweepReport,
   sweep,
   sweepChart,
+  sweepTable,
 } from "./sweep.ts";
 export type { AgentTrace, EpisodeTrace, SegmentTrace } from "./trace.ts";

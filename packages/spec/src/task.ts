@@ -3,6 +3,10 @@ import type { TableEvaluation } from "./table-evaluation.ts";
 
 export type Language = "en" | "zh";
 
+/** The question-answering sets of the published tables, in their order. */
+export const qaSetNames = ["nq", "triviaqa", "popqa", "2wiki", "hotpotqa", "bamboogle", "musique"] as const;
+export type QaSetName = (typeof qaSetNames)[number];
+
 interface TaskBase {
   instanceId: string;
   question: string;
