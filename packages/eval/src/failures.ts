@@ -60,5 +60,7 @@ function count(counts: Map<string, number>, kind: string): void {
 }
 
 function sorted(counts: ReadonlyMap<string, number>): FailureKind[] {
-  return [...counts].map(([kind, number]) => ({ kind, count: number })).sort((a, b) => b.count - a.count);
+  return [...counts]
+    .map(([kind, number]) => ({ kind, count: number }))
+    .sort((a, b) => b.count - a.count || (a.kind < b.kind ? -1 : 1));
 }

@@ -81,20 +81,21 @@ class SearchToolset implements Toolset {
     // Joined before anything is thrown: no lookup outlives its call.
     const outcomes = await Promise.allSettled(requests.map((request) => this.#look(request, texts, signal)));
     const sections: string[] = [];
-    let ok = errors.length === 0;
+    const failures: string[] = [];
     for (const outcome of outcomes) {
       if (outcome.status === "rejected") throw outcome.reason;
       sections.push(outcome.value.text);
-      ok &&= outcome.value.ok;
+      if (outcome.value.failure !== undefined) failures.push(outcome.value.failure);
     }
     if (errors.length > 0) sections.push([texts.callError, ...errors].join("\n"));
     return {
       // The one way out: hits, titles, pages, summaries, errors of servers and what a model quoted all pass here.
       text: withoutControlText([...sections, ...notes].join("\n\n")),
-      ok,
+      ok: errors.length === 0 && failures.length === 0,
       numSearches: requests.filter((request) => request.kind === "search").length,
       numAccesses: requests.filter((request) => request.kind === "access").length,
       malformed: errors.length > 0,
+      ...(failures.length > 0 && { failures }),
     };
   }
 
@@ -103,15 +104,18 @@ class SearchToolset implements Toolset {
     request: Request,
     texts: ToolTexts,
     signal: AbortSignal | undefined,
-  ): Promise<{ text: string; ok: boolean }> {
+  ): Promise<{ text: string; failure?: string }> {
     const section = (text: string): string => `${request.heading}\n${texts.result}\n${text}`;
     try {
       const { timeoutSeconds } = this.#options;
       const text = await withTimeout((inner) => request.look(inner), timeoutSeconds, texts, signal);
-      return { text: section(text), ok: true };
+      return { text: section(text) };
     } catch (error) {
       signal?.throwIfAborted();
-      return { text: section(texts.failed(errorMessage(error))), ok: false };
+      return {
+        text: section(texts.failed(errorMessage(error))),
+        failure: `${request.kind}: ${errorMessage(error)}`,
+      };
     }
   }
 
