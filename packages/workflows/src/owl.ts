@@ -165,7 +165,7 @@ async function workerReply(
   let news = messagesText(messages);
   let numCalls = 0;
   while (numCalls <= maxToolCalls) {
-    const reply = await record.chat(model, { messages, tools, maxTokens, temperature }, news);
+    const reply = await record.chat(model, { messages: messages.slice(), tools, maxTokens, temperature }, news);
     for (const error of reply.callErrors) record.malformed(error);
     if (reply.toolCalls.length === 0 && reply.callErrors.length === 0) return reply.text;
     messages.push({ role: "assistant", content: reply.text, toolCalls: reply.toolCalls });
