@@ -2,7 +2,6 @@
 // there are and that a killed evaluation goes on; a system under test is a function from task and seed to an episode.
 import { mkdir } from "node:fs/promises";
 import path from "node:path";
-import { setTimeout as wait } from "node:timers/promises";
 import type { RunConfig } from "@wideseek/config";
 import { type EvaluationReport, evaluate, JsonLog, OfficialLayout } from "@wideseek/eval";
 import { scoreEpisode, stripThinking, type TableOutcome } from "@wideseek/rewards";
@@ -70,7 +69,7 @@ export async function runEvaluation(request: EvaluationRequest): Promise<Evaluat
       }),
     judgeAgain: {
       attempts: settings.judgeAttempts,
-      pause: async (numAttempts) => await wait(judgePauseSeconds(numAttempts) * 1000, undefined, { signal }),
+      pause: (numAttempts) => pause(judgePauseSeconds(numAttempts), signal),
     },
     onEpisode: async (episode, reward) => {
       lastError = episode.trajectories[0]?.errors.at(-1) ?? lastError;
@@ -90,6 +89,21 @@ export async function runEvaluation(request: EvaluationRequest): Promise<Evaluat
 /** 2, 4, 8 ... seconds, a minute at most: with the default attempts an outage of three minutes costs no judgement. */
 function judgePauseSeconds(numAttempts: number): number {
   return Math.min(60, 2 ** numAttempts);
+}
+
+/** Rejects on abort. */
+async function pause(seconds: number, signal: AbortSignal): Promise<void> {
+  const { promise, resolve, reject } = Promise.withResolvers<void>();
+  const onAbort = (): void => reject(signal.reason);
+  signal.throwIfAborted();
+  signal.addEventListener("abort", onAbort, { once: true });
+  const timer = setTimeout(resolve, seconds * 1000);
+  try {
+    await promise;
+  } finally {
+    clearTimeout(timer);
+    signal.removeEventListener("abort", onAbort);
+  }
 }
 
 /** Whole traces of the first sample of the first questions, written as the episodes end. */

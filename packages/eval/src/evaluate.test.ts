@@ -125,11 +125,16 @@ describe("evaluate", () => {
   test("after a failure nothing new starts and the rest in flight ends first", async () => {
     const ended: string[] = [];
     let started = 0;
+    const second = Promise.withResolvers<void>();
     const failing = evaluate(
       options({
         concurrency: 2,
         runEpisode: async (task, sample, seed) => {
-          if (started++ === 0) throw new Error("engine broken");
+          if (started++ === 0) {
+            await second.promise;
+            throw new Error("engine broken");
+          }
+          second.resolve();
           await new Promise(setImmediate);
           ended.push(`${task.instanceId}${sample}`);
           return episodeOf(task, sample, seed);

@@ -172,7 +172,9 @@ async function runAll<T>(items: readonly T[], concurrency: number, work: (item: 
   let failed = false;
   const worker = async (): Promise<void> => {
     while (!failed) {
-      const item = items[next++];
+      // A thousand prompts rendered in one go would stop tools and streams for seconds.
+      await new Promise((resolve) => setImmediate(resolve));
+      const item = failed ? undefined : items[next++];
       if (item === undefined) return;
       try {
         await work(item);
