@@ -1,6 +1,20 @@
 // Which settings results depend on, and which of them two configs have otherwise. Owns no reading of configs.
 import type { RunConfig } from "./schema.ts";
 
+/** How a model server is reached and for how long it is waited for: no reply depends on it. */
+const FREE_OF_MODEL = [
+  "apiKeyEnv",
+  "maxConcurrent",
+  "attemptSeconds",
+  "deadlineSeconds",
+  "maxAttempts",
+  "breakerFailures",
+  "breakerSeconds",
+  "cacheFile",
+  "cacheMaxMiB",
+  "baseUrl",
+];
+
 /** Settings that do not change what a step computes; a run may be continued with other values of them. */
 const FREE_KEYS: readonly (readonly [keyof RunConfig, string])[] = [
   ["run", "directory"],
@@ -9,6 +23,8 @@ const FREE_KEYS: readonly (readonly [keyof RunConfig, string])[] = [
   ["train", "maxConcurrentEpisodes"],
   ["coldStart", "checkpointEvery"],
   ["coldStart", "keepCheckpoints"],
+  ["train", "judgeRetrySeconds"],
+  ...FREE_OF_MODEL.flatMap((key) => [["judge", key] as const, ["summary", key] as const]),
 ];
 
 /** The settings that results depend on. */
@@ -28,6 +44,7 @@ const FREE_IN_EVALUATION: readonly RegExp[] = [
   /^eval\.(samples|maxTasks|workflows|concurrency|judgeAttempts|traces|sweep\w+)$/,
   /^engine\.(device|threads|kvCacheTokens|maxBatchTokens|maxContextTokens|recompute|gradientDtype|pinnedOptimizerState)$/,
   /^model\.create/,
+  new RegExp(`^(judge|summary)\\.(${FREE_OF_MODEL.join("|")})$`),
 ];
 
 /** A line for each setting that episodes or scores of an evaluation depend on and that differs. */

@@ -1,3 +1,4 @@
+export * from "./chat-models.ts";
 export { changedEvaluation, changedSettings } from "./compare.ts";
 export * from "./load.ts";
 export * from "./schema.ts";

@@ -16,6 +16,7 @@ export interface LoadConfigOptions {
 }
 
 interface Override {
+  /** As it may be shown. */
   text: string;
   path: string[];
   value: unknown;
@@ -66,14 +67,23 @@ async function readDocument(file: string, lines: LineCounter): Promise<Document>
 function parseOverride(text: string): Override {
   const equals = text.indexOf("=");
   const path = text.slice(0, equals).split(".");
+  const shown = withoutSecrets(text);
   if (equals < 1 || path.some((key) => !/^\w+$/.test(key) || key === "__proto__")) {
-    throw invalid(`--set ${text}: must look like train.steps=10`, { override: text });
+    throw invalid(`--set ${shown}: must look like train.steps=10`, { override: shown });
   }
   try {
-    return { text, path, value: parse(text.slice(equals + 1)) };
+    return { text: shown, path, value: parse(text.slice(equals + 1)) };
   } catch (error) {
-    throw invalid(`--set ${text}: the value is not YAML: ${errorMessage(error).split("\n")[0]}`, { override: text });
+    const problem = withoutSecrets(errorMessage(error).split("\n")[0] ?? "");
+    throw invalid(`--set ${shown}: the value is not YAML: ${problem}`, { override: shown });
   }
+}
+
+/** Where an API key was given instead of the name of its variable, no message may repeat it. */
+function withoutSecrets(text: string): string {
+  return text
+    .replace(/^([\w.]*(?:key|keyenv|secret|password)=).*$/is, "$1...")
+    .replaceAll(/\b(?:sk|pk|key|token)[-_][\w-]{12,}/gi, "...");
 }
 
 /** Keys of one data source mean nothing to another: when an override switches it, the file's section is left behind. */

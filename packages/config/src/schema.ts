@@ -5,12 +5,11 @@ import { type QaSetName, qaSetNames } from "@wideseek/spec";
 import { toolOptionsSchema } from "@wideseek/tools";
 import { coldStartOptionsSchema, trainOptionsSchema } from "@wideseek/train";
 import { z } from "zod";
+import { judgeSchema, summarySchema } from "./chat-models.ts";
+import { count, engineSchema, folder } from "./engine-schema.ts";
 
-/** Far above any sensible run, far below what exhausts the memory before the first step. */
-const count = (limit: number = 10_000_000): z.ZodInt => z.int().min(1).max(limit);
 /** Of one step: all of them are held in memory until it ends. */
 const MAX_EPISODES = 1_000_000;
-const folder = z.string().min(1);
 const share = z.number().min(0).max(1);
 
 /** A new model with random weights and a vocabulary learned from the expert's traces. */
@@ -40,46 +39,6 @@ const modelSchema = z.strictObject({
     .nullable()
     .default(null)
     .describe("Cold start only: make a new model of this shape instead of reading `directory`; null = read."),
-});
-
-/** As `LoadOptions` of the engine, without the model and the training batch, which other sections say. */
-const engineSchema = z.strictObject({
-  device: z
-    .enum(["auto", "cpu", "cuda"])
-    .default("auto")
-    .describe("Where the model runs; auto = a GPU if there is one."),
-  threads: count(1024).optional().describe("CPU threads of the engine; left out, one per available core."),
-  weightDtype: z
-    .enum(["float32", "bfloat16"])
-    .default("float32")
-    .describe("How weights are stored; training keeps a float32 master copy of bfloat16 weights."),
-  maxContextTokens: count()
-    .optional()
-    .describe("Longest context that is planned for; left out, what the model allows."),
-  kvCacheTokens: count(1_000_000_000)
-    .optional()
-    .describe("Tokens whose keys and values fit the cache; left out, by the engine."),
-  maxBatchTokens: count()
-    .default(512)
-    .describe("Tokens of one generation step, so also the most agents that run at once."),
-  maxDraftTokens: z
-    .int()
-    .min(0)
-    .max(64)
-    .default(0)
-    .describe("Tokens of an agent that one generation step may guess from its context; 0 = none. Changes no result."),
-  recompute: z
-    .enum(["none", "selective", "full"])
-    .default("none")
-    .describe("What the backward pass computes again to save memory: half of each layer's MLP, or whole layers."),
-  gradientDtype: z
-    .enum(["float32", "bfloat16"])
-    .default("float32")
-    .describe("How gradients are accumulated; bfloat16 on CUDA only."),
-  pinnedOptimizerState: z
-    .boolean()
-    .default(false)
-    .describe("CUDA: master weights and moments in pinned host memory instead of the GPU's."),
 });
 
 /** The generator has names for some 2000 regions; questions are held in memory. */
@@ -199,6 +158,8 @@ export const runConfigSchema = z
     agents: agentsSchema.prefault({}),
     tools: toolOptionsSchema.prefault({}),
     rewards: rewardOptionsSchema.prefault({}),
+    judge: judgeSchema.prefault({ kind: "rule" }),
+    summary: summarySchema.prefault({ kind: "none" }),
     train: trainOptionsSchema.prefault({}),
     coldStart: coldStartOptionsSchema.prefault({}),
     expert: expertSchema.prefault({}),
@@ -241,6 +202,12 @@ export const runConfigSchema = z
       if (config[section].minLearningRate > config[section].learningRate) {
         fail([section, "minLearningRate"], "must not pass learningRate");
       }
+    }
+    if (config.summary.kind === "judge" && config.judge.kind === "rule") {
+      fail(
+        ["summary", "kind"],
+        'is "judge", but judge.kind is "rule", which is no model; choose api or local for one of them',
+      );
     }
     const { questionsPerStep, groupSize } = config.train;
     if (questionsPerStep * groupSize > MAX_EPISODES) {

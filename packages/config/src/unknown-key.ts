@@ -7,9 +7,10 @@ import { runConfigSchema } from "./schema.ts";
 export function describeUnknownKey(path: readonly string[], values: unknown): string {
   const parents = path.slice(0, -1);
   const wrong = path.at(-1) ?? "";
-  const { shape, others } = sectionShape(parents, values);
+  const { shape, others, chooser } = sectionShape(parents, values);
   const owner = others.find((other) => Object.hasOwn(other, wrong));
-  if (owner) return `belongs to source ${literalOf(owner.source)}, but source is ${literalOf(shape.source)}`;
+  if (owner)
+    return `belongs to ${chooser} ${literalOf(owner[chooser])}, but ${chooser} is ${literalOf(shape[chooser])}`;
   const known = Object.keys(shape);
   const closest = known
     .map((key) => ({ key, distance: editDistance(key.toLowerCase(), wrong.toLowerCase()) }))
@@ -20,8 +21,15 @@ export function describeUnknownKey(path: readonly string[], values: unknown): st
 
 type Shape = Readonly<Record<string, unknown>>;
 
-/** Keys of the section at `path`; where its `source` chooses between several kinds, also those of the others. */
-function sectionShape(path: readonly string[], values: unknown): { shape: Shape; others: readonly Shape[] } {
+interface Section {
+  shape: Shape;
+  others: readonly Shape[];
+  /** The key that chooses between several kinds; "" where there is one. */
+  chooser: string;
+}
+
+/** Keys of the section at `path`; where one of its keys chooses between several kinds, also those of the others. */
+function sectionShape(path: readonly string[], values: unknown): Section {
   let found = kinds(runConfigSchema, values);
   let section = values;
   for (const key of path) {
@@ -31,12 +39,13 @@ function sectionShape(path: readonly string[], values: unknown): { shape: Shape;
   return found;
 }
 
-function kinds(schema: unknown, section: unknown): { shape: Shape; others: readonly Shape[] } {
-  if (!(schema instanceof z.ZodDiscriminatedUnion)) return { shape: shapeOf(schema), others: [] };
+function kinds(schema: unknown, section: unknown): Section {
+  if (!(schema instanceof z.ZodDiscriminatedUnion)) return { shape: shapeOf(schema), others: [], chooser: "" };
+  const chooser = schema.def.discriminator;
   const shapes = schema.options.map(shapeOf);
-  const { source } = section as { source: unknown };
-  const shape = shapes.find((candidate) => literalOf(candidate.source) === source) ?? {};
-  return { shape, others: shapes.filter((candidate) => candidate !== shape) };
+  const chosen = (section as Record<string, unknown>)[chooser];
+  const shape = shapes.find((candidate) => literalOf(candidate[chooser]) === chosen) ?? {};
+  return { shape, others: shapes.filter((candidate) => candidate !== shape), chooser };
 }
 
 function shapeOf(schema: unknown): Shape {

@@ -4,10 +4,11 @@ import { runEpisode } from "@wideseek/agents";
 import { formatConfig, hashConfig, type RunConfig } from "@wideseek/config";
 import { TaskOrder } from "@wideseek/data";
 import { type EvaluationReport, readRunDirectory, type SweepReport, writeHtmlReport } from "@wideseek/eval";
-import { RuleJudge, scoreEpisode } from "@wideseek/rewards";
+import { scoreEpisode } from "@wideseek/rewards";
 import { type Task, type Toolset, WideSeekError } from "@wideseek/spec";
 import { searchTools } from "@wideseek/tools";
 import { coldStart, Progress, type ProgressStream, Run, RunLock, trainLoop, writeAtomic } from "@wideseek/train";
+import { RunModels } from "./chat-models.ts";
 import type { ChatPolicy } from "./chat-policy.ts";
 import { engineMetrics } from "./engine-metrics.ts";
 import { copyDrills, expertTraces } from "./expert-traces.ts";
@@ -105,16 +106,17 @@ export class ConfiguredRun implements AsyncDisposable {
     this.#needTrainTasks("train");
     await checkRunCommand(this.directory, "train");
     await checkRunSettings(this.directory, this.#config);
+    await using models = await RunModels.open(this.#config);
     await using policy = await this.#loadPolicy(model.directory, options.maxTokens);
     await using reference =
       options.klCoefficient > 0 ? await this.#loadPolicy(model.directory, options.maxTokens) : undefined;
     await writeRunCommand(this.directory, "train");
     await using run = await this.#openRun(policy, "train", options.steps);
     const order = new TaskOrder(seed, this.#data.trainTasks.length);
-    const judge = new RuleJudge();
+    const { judge } = models;
     const sampling = { temperature: options.temperature, topP: 1, topK: 0, minP: 0 };
     const { workflow, limits, promptStyle: prompts } = agents;
-    const tools = this.#tools;
+    const tools = this.#toolset(models);
     const steps = await trainLoop({
       policy,
       reference,
@@ -126,9 +128,10 @@ export class ConfiguredRun implements AsyncDisposable {
       runEpisode: (request) =>
         runEpisode({ ...request, policy, chat: policy.chat, tools, workflow, limits, sampling, prompts }),
       score: (episode, signal) => scoreEpisode(episode, { ...rewards, judge, signal }),
-      engineMetrics: () => engineMetrics(policy),
-      evaluate: this.#data.heldOutTasks.length > 0 ? (step) => this.#evaluateAt(step, policy) : undefined,
+      engineMetrics: async () => ({ ...(await engineMetrics(policy)), ...models.metrics() }),
+      evaluate: this.#data.heldOutTasks.length > 0 ? (step) => this.#evaluateAt(step, policy, models) : undefined,
     });
+    this.#report(models);
     return await this.#finish(policy, model.directory, steps, options.steps);
   }
 
@@ -175,6 +178,7 @@ export class ConfiguredRun implements AsyncDisposable {
     }
     await checkRunCommand(this.directory, "eval");
     await checkEvaluationSettings(this.directory, this.#config);
+    await using models = await RunModels.open(this.#config);
     await using policy = await this.#loadPolicy(model.directory, train.maxTokens);
     const { leftOut } = this.#data;
     if (leftOut.length > 0) {
@@ -182,7 +186,7 @@ export class ConfiguredRun implements AsyncDisposable {
     }
     await writeRunCommand(this.directory, "eval");
     await writeAtomic(path.join(this.directory, "config.yaml"), formatConfig(this.#config));
-    const parts = this.#heldOutParts(policy, `model ${await modelFingerprint(model.directory)}`);
+    const parts = this.#heldOutParts(policy, models, `model ${await modelFingerprint(model.directory)}`);
     const results: EvaluationResult[] = [];
     for (const workflow of settings.workflows) {
       const request = { name: workflow, step: 0, workflow, resumable: true };
@@ -199,6 +203,7 @@ export class ConfiguredRun implements AsyncDisposable {
       const figures = await writeSweepFigures(this.directory, workflow, sweeps);
       results.push({ name: workflow, report, sweeps, figures });
     }
+    this.#report(models);
     await writeHtmlReport(this.directory);
     return results;
   }
@@ -259,10 +264,10 @@ export class ConfiguredRun implements AsyncDisposable {
     return run;
   }
 
-  async #evaluateAt(step: number, policy: ChatPolicy): Promise<Record<string, number>> {
+  async #evaluateAt(step: number, policy: ChatPolicy, models: RunModels): Promise<Record<string, number>> {
     const { steps } = this.#config.train;
     const stage = step === 0 ? "before" : step === steps ? "after" : `step-${step}`;
-    const parts = this.#heldOutParts(policy, `step ${step}`);
+    const parts = this.#heldOutParts(policy, models, `step ${step}`);
     const metrics: Record<string, number> = {};
     for (const workflow of this.#config.eval.workflows) {
       const name = `${stage}-${workflow}`;
@@ -272,13 +277,22 @@ export class ConfiguredRun implements AsyncDisposable {
     return metrics;
   }
 
-  #heldOutParts(policy: ChatPolicy, modelLabel: string): HeldOutParts {
+  #toolset({ summarizer }: RunModels): Toolset {
+    return searchTools({ backend: this.#data.backend, options: this.#config.tools, summarizer });
+  }
+
+  #report(models: RunModels): void {
+    const line = models.describe();
+    if (line !== "") this.#options.progress.write(`${line}\n`);
+  }
+
+  #heldOutParts(policy: ChatPolicy, models: RunModels, modelLabel: string): HeldOutParts {
     const { heldOutTasks: tasks, leftOut } = this.#data;
     return {
       config: this.#config,
       policy,
-      tools: this.#tools,
-      judge: new RuleJudge(),
+      tools: this.#toolset(models),
+      judge: models.judge,
       tasks,
       leftOut,
       directory: this.directory,

@@ -38,6 +38,10 @@ export const chatServerShape = {
     .describe("Whether replies are held to a JSON schema; auto = where the server has that."),
   extraBody: z
     .record(z.string(), z.unknown())
+    .refine(
+      (body) => !Object.keys(body).some((key) => /api.?key|secret|password|authorization/i.test(key)),
+      "must hold no secrets: it is written to run folders; name the key's environment variable in apiKeyEnv",
+    )
     .default({})
     .describe("Further fields of every request, such as chat_template_kwargs; null takes a field out of it."),
 } as const;
