@@ -78,6 +78,7 @@ export const figures: readonly Figure[] = [
   { name: "scorer.widesearch800.seconds", unit: "s", meaning: "200 tasks × 4 samples without an LLM" },
   { name: "episodes.1000.lost", unit: "1", meaning: "under injected faults" },
   { name: "episodes.1000.loop_delay_p99_ms", unit: "ms", meaning: "under injected faults" },
+  { name: "episodes.1000.peak_rss_mb", unit: "MB", meaning: "under injected faults" },
   { name: "pipeline.20k.seconds", unit: "s", meaning: "data construction against the scripted server" },
   { name: "pipeline.20k.rss_mb", unit: "MB", meaning: "data construction against the scripted server" },
   { name: "pipeline.20k.keep_recall", unit: "1", meaning: "data construction against the scripted server" },

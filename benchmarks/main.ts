@@ -4,6 +4,7 @@ import { join, resolve } from "node:path";
 import { parseArgs } from "node:util";
 import { BenchModel, bench30m, toyShape } from "./bench-model.ts";
 import type { Benchmark, BenchmarkContext } from "./context.ts";
+import { episodesBenchmark } from "./episodes.ts";
 import { generateBenchmark } from "./generate.ts";
 import { grpoStepBenchmark } from "./grpo-step.ts";
 import { learningBenchmark } from "./learning.ts";
@@ -23,11 +24,12 @@ const benchmarks: Readonly<Record<string, Benchmark>> = {
   onpolicy: onPolicyBenchmark,
   tools: toolsBenchmark,
   scorer: scorerBenchmark,
+  episodes: episodesBenchmark,
   setup: setupBenchmark,
   learning: learningBenchmark,
 };
-/** One needs a network, the other an hour. */
-const onlyByName = ["setup", "learning"];
+/** They need two minutes in which nothing else runs, a network, and an hour. */
+const onlyByName = ["episodes", "setup", "learning"];
 
 const usage = `usage: pnpm run bench [NAME...] [options]
   NAME                  ${Object.keys(benchmarks).join(", ")}; default: all but ${onlyByName.join(", ")}

@@ -67,7 +67,7 @@ export class FaultyBackend implements SearchBackend {
 export class OutageJudge implements Judge {
   readonly name = "outage";
   numFailed = 0;
-  readonly #rule = new RuleJudge();
+  readonly #rule: Judge = new RuleJudge();
   readonly #isDown: () => boolean;
 
   constructor(isDown: () => boolean) {
@@ -78,8 +78,8 @@ export class OutageJudge implements Judge {
     return this.#ask(() => this.#rule.align(...call));
   }
 
-  gradePairs(...[pairs]: Parameters<Judge["gradePairs"]>): Promise<number[]> {
-    return this.#ask(() => this.#rule.gradePairs(pairs));
+  gradePairs(...call: Parameters<Judge["gradePairs"]>): Promise<number[]> {
+    return this.#ask(() => this.#rule.gradePairs(...call));
   }
 
   gradeAnswer(...call: Parameters<Judge["gradeAnswer"]>): Promise<number> {

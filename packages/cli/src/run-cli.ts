@@ -6,6 +6,7 @@ import { coldStartCommand } from "./cold-start.ts";
 import { compareCommand } from "./compare.ts";
 import { evalCommand } from "./eval.ts";
 import { inspectCommand } from "./inspect.ts";
+import { plotCommand } from "./plot.ts";
 import { StopRequest } from "./stop.ts";
 import { trainCommand } from "./train.ts";
 import { worldCommand } from "./world.ts";
@@ -21,7 +22,15 @@ export async function runCli(argv: readonly string[]): Promise<number> {
     .option("--debug", "print stacks of errors")
     .configureHelp({ sortSubcommands: true })
     .exitOverride();
-  for (const make of [trainCommand, coldStartCommand, evalCommand, compareCommand, inspectCommand, worldCommand]) {
+  for (const make of [
+    trainCommand,
+    coldStartCommand,
+    evalCommand,
+    compareCommand,
+    plotCommand,
+    inspectCommand,
+    worldCommand,
+  ]) {
     const command = make();
     // Errors are reported once, here and in one form.
     command.exitOverride().configureOutput({ outputError: () => undefined });

@@ -10,6 +10,7 @@ export {
   evaluate,
   measureTitle,
   readComparable,
+  runFigures,
 } from "@wideseek/eval";
 export type * from "@wideseek/spec";
 export { WideSeekError } from "@wideseek/spec";

@@ -20,6 +20,7 @@ export { type ComparedTable, OfficialLayout, type OfficialSample } from "./offic
 export { holm, type PairedResult, pairedTest } from "./paired-test.ts";
 export { type ChartPoint, type ChartSeries, type LineChart, lineChart } from "./plot.ts";
 export { type EpisodeFile, type MetricsRow, type RunDirectory, readRunDirectory } from "./run-directory.ts";
+export { type RunFigure, runFigures } from "./run-figures.ts";
 export type { EpisodeStatistics } from "./statistics.ts";
 export {
   type SweepCurve,

@@ -1,6 +1,7 @@
 // Evaluations over one limit (subagents, turns) and the curve they make.
 import { WideSeekError } from "@wideseek/spec";
 import type { EvaluationReport } from "./evaluate.ts";
+import { markdownTable } from "./markdown.ts";
 import { fraction, measureTitle } from "./measure-names.ts";
 import type { AtK, Measure } from "./metrics.ts";
 import { type ChartSeries, lineChart } from "./plot.ts";
@@ -110,7 +111,6 @@ export function sweepTable(curves: readonly SweepCurve[]): string {
     points.some(({ report }) => Number.isFinite(report.measures[measure]?.[statistic].mean ?? Number.NaN)),
   );
   const samples = points[0]?.report.samples ?? 0;
-  const row = (cells: readonly string[]): string => `| ${cells.join(" | ")} |`;
   const head = [
     "run",
     axisLabels[parameter],
@@ -126,5 +126,5 @@ export function sweepTable(curves: readonly SweepCurve[]): string {
     }),
     String(report.numTasks),
   ]);
-  return `${[row(head), row(head.map(() => "---")), ...lines.map(row)].join("\n")}\n`;
+  return markdownTable([head, ...lines]);
 }
