@@ -80,7 +80,7 @@ export class OpenAiChatModel implements ChatModel {
     this.#breaker = new CircuitBreaker({
       failures: options.breakerFailures,
       openMs: options.breakerSeconds * 1000,
-      now: timing.now,
+      now: () => timing.now(),
     });
     if (options.jsonSchema === "never") this.#hasJsonSchema = false;
     // Ours are the only deadlines: undici's own would cut a slow model short.
