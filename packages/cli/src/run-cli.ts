@@ -6,8 +6,10 @@ import { coldStartCommand } from "./cold-start.ts";
 import { compareCommand } from "./compare.ts";
 import { evalCommand } from "./eval.ts";
 import { inspectCommand } from "./inspect.ts";
+import { judgeAgreementCommand } from "./judge-agreement.ts";
 import { plotCommand } from "./plot.ts";
 import { StopRequest } from "./stop.ts";
+import { FailedRows } from "./suite.ts";
 import { trainCommand } from "./train.ts";
 import { worldCommand } from "./world.ts";
 
@@ -29,6 +31,7 @@ export async function runCli(argv: readonly string[]): Promise<number> {
     compareCommand,
     plotCommand,
     inspectCommand,
+    judgeAgreementCommand,
     worldCommand,
   ]) {
     const command = make();
@@ -55,6 +58,10 @@ function report(error: unknown, debug: boolean): number {
   if (error instanceof StopRequest) {
     process.stderr.write(`stopped: ${error.message}\n`);
     return STOPPED;
+  }
+  if (error instanceof FailedRows) {
+    process.stderr.write(`failed: ${error.message}\n`);
+    return 1;
   }
   const isUsage = error instanceof CommanderError;
   const code = isUsage ? "WS_INVALID_ARGUMENT" : error instanceof WideSeekError ? error.code : "WS_INTERNAL";

@@ -4,7 +4,7 @@ import { llmJudgeShape } from "@wideseek/rewards";
 import { z } from "zod";
 import { count, engineSchema, folder } from "./engine-schema.ts";
 
-const cacheShape = {
+export const cacheShape = {
   cacheFile: folder
     .nullable()
     .default(null)

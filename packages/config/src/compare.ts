@@ -24,6 +24,7 @@ const FREE_KEYS: readonly (readonly [keyof RunConfig, string])[] = [
   ["coldStart", "checkpointEvery"],
   ["coldStart", "keepCheckpoints"],
   ["train", "judgeRetrySeconds"],
+  ["suite", "models"],
   ...FREE_OF_MODEL.flatMap((key) => [["judge", key] as const, ["summary", key] as const]),
 ];
 
@@ -44,6 +45,8 @@ const FREE_IN_EVALUATION: readonly RegExp[] = [
   /^eval\.(samples|maxTasks|workflows|concurrency|judgeAttempts|traces|sweep\w+)$/,
   /^engine\.(device|threads|kvCacheTokens|maxBatchTokens|maxContextTokens|recompute|gradientDtype|pinnedOptimizerState)$/,
   /^model\.create/,
+  // Rows of a suite are told apart by labels of their own.
+  /^suite\./,
   new RegExp(`^(judge|summary)\\.(${FREE_OF_MODEL.join("|")})$`),
 ];
 

@@ -7,6 +7,7 @@ import { coldStartOptionsSchema, trainOptionsSchema } from "@wideseek/train";
 import { z } from "zod";
 import { judgeSchema, summarySchema } from "./chat-models.ts";
 import { count, engineSchema, folder } from "./engine-schema.ts";
+import { suiteSettingsSchema } from "./suite-schema.ts";
 
 /** Of one step: all of them are held in memory until it ends. */
 const MAX_EPISODES = 1_000_000;
@@ -164,6 +165,7 @@ export const runConfigSchema = z
     coldStart: coldStartOptionsSchema.prefault({}),
     expert: expertSchema.prefault({}),
     eval: evalSchema.prefault({}),
+    suite: suiteSettingsSchema.prefault({}),
     run: runSchema.prefault({}),
   })
   .superRefine((config, context) => {

@@ -7,7 +7,7 @@ import { CONFIG_FILE, checkResumable, latestCheckpoint, writeAtomic } from "@wid
 
 const RUN_FILE = "run.json";
 
-const COMMANDS = ["train", "cold-start", "eval"] as const;
+const COMMANDS = ["train", "cold-start", "eval", "suite"] as const;
 export type RunCommand = (typeof COMMANDS)[number];
 
 /**

@@ -5,6 +5,10 @@ import type { AgentResult, EpisodeResult } from "./episode-result.ts";
 /** Means per episode unless the name says otherwise. Episodes without judgement count here too: they cost the same. */
 export interface EpisodeStatistics {
   numEpisodes: number;
+  /** Calls of models: the turns of all agents. */
+  modelCalls: number;
+  /** Tokens that models read, the prompts of all calls together. */
+  promptTokens: number;
   sampledTokens: number;
   leadSampledTokens: number;
   subagentSampledTokens: number;
@@ -26,6 +30,8 @@ export interface EpisodeStatistics {
 export class StatisticsCounter {
   readonly #sums: Omit<EpisodeStatistics, "leadStopReasons" | "subagentStopReasons"> = {
     numEpisodes: 0,
+    modelCalls: 0,
+    promptTokens: 0,
     sampledTokens: 0,
     leadSampledTokens: 0,
     subagentSampledTokens: 0,
@@ -47,6 +53,8 @@ export class StatisticsCounter {
     sums.seconds += result.seconds;
     sums.maxContextTokens += Math.max(...result.agents.map((agent) => agent.numContextTokens));
     for (const agent of result.agents) {
+      sums.modelCalls += agent.numTurns;
+      sums.promptTokens += agent.numPromptTokens;
       sums.sampledTokens += agent.numSampledTokens;
       sums.numSearches += agent.numSearches;
       sums.numAccesses += agent.numAccesses;

@@ -45,6 +45,8 @@ export interface ScriptedServerOptions {
   script: ServerScript | readonly (ServerReply | string | ServerFault)[];
   /** How the server names the stop text that it cut off: as vLLM, as SGLang, or (default) not at all. */
   reportsStop?: "vllm" | "sglang" | "no";
+  /** Default: any that is free. */
+  port?: number;
   /** How many requests are kept in `requests`; default all. */
   maxKept?: number;
 }
@@ -75,7 +77,7 @@ export class ScriptedServer implements AsyncDisposable {
       const text = Buffer.concat(chunks).toString("utf8");
       await scripted?.answer(request.url ?? "", request.headers, text, response).catch(() => response.destroy());
     });
-    server.listen(0, "127.0.0.1");
+    server.listen(whole.port ?? 0, "127.0.0.1");
     await once(server, "listening");
     scripted = new ScriptedServer(server, whole);
     return scripted;
