@@ -1,1 +1,8 @@
-export {};
+// Public face of the retrieval package.
+export { type BuildIndexOptions, type BuildProgress, buildIndex } from "./build-index.ts";
+export { fuse, HybridRetriever } from "./hybrid.ts";
+export type { IndexManifest } from "./index-files.ts";
+export * from "./options.ts";
+export type { FoundRecord, PageSource, Retriever } from "./retriever.ts";
+export { SearchPool, type SearchPoolOptions } from "./search-pool.ts";
+export { type RetrievalServer, type RetrievalServerOptions, serveRetrieval } from "./server.ts";

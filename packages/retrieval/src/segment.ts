@@ -236,5 +236,8 @@ function grown<T extends Int32Array | Uint32Array | Uint16Array | Uint8Array>(
 }
 
 function corrupt(path: string): WideSeekError {
-  return new WideSeekError("WS_CORRUPT_FILE", `${path}: not a whole index segment; delete it and run the command again`);
+  return new WideSeekError(
+    "WS_CORRUPT_FILE",
+    `${path}: not a whole index segment; delete it and run the command again`,
+  );
 }

@@ -4,7 +4,7 @@ import { stemmer } from "stemmer";
 /** Longer words are cut: they are noise, and the dictionary holds each of them. */
 const maxTermCharacters = 64;
 /** A long query adds nothing to the ranking after this many distinct terms, but costs a posting list each. */
-const maxQueryTerms = 64;
+export const maxQueryTerms = 64;
 const maxCachedStems = 500_000;
 
 const asciiOnly = /^[\p{ASCII}]*$/u;
@@ -40,7 +40,10 @@ export function queryTerms(query: string): string[] {
 function termsOf(text: string, withSingleCharacters: boolean): string[] {
   const lower = text.toLowerCase();
   if (asciiOnly.test(lower)) return (lower.match(asciiWords) ?? []).map(stemOf);
-  const plain = lower.normalize("NFKD").replace(/\p{M}+/gu, "").normalize("NFC");
+  const plain = lower
+    .normalize("NFKD")
+    .replace(/\p{M}+/gu, "")
+    .normalize("NFC");
   const terms: string[] = [];
   for (const word of plain.match(words) ?? []) {
     if (unspacedScript.test(word)) pushUnspaced(word, withSingleCharacters, terms);
