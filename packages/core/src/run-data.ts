@@ -26,12 +26,19 @@ export async function openRunData(config: DataConfig, tools: RunConfig["tools"])
     return data(await CorpusIndex.fromPages(world.pages, "embedded world"), trainTasks, heldOutTasks);
   }
   const trainTasks = config.trainTasks === null ? [] : await readAll("trainTasks", config.trainTasks);
-  const heldOutTasks = config.heldOutTasks === null ? [] : await readAll("heldOutTasks", config.heldOutTasks);
+  const { tasks: heldOutTasks, leftOut } = await readHeldOut(config);
+  return data(await openPages(config, tools), trainTasks, heldOutTasks, leftOut);
+}
+
+/** Held-out questions alone, without a corpus. @throws as `openRunData` */
+export async function readHeldOut(config: DataConfig): Promise<{ tasks: readonly Task[]; leftOut: readonly string[] }> {
+  if (config.source === "embedded") return { tasks: embeddedData(config).heldOutTasks, leftOut: [] };
+  const tasks = config.heldOutTasks === null ? [] : await readAll("heldOutTasks", config.heldOutTasks);
   const benchmarks = await readBenchmarks(config);
-  heldOutTasks.push(...benchmarks.tasks);
+  tasks.push(...benchmarks.tasks);
   // A task that cannot be scored would end the evaluation hours later.
-  for (const task of heldOutTasks) if (task.kind === "table") checkTableTask(task);
-  return data(await openPages(config, tools), trainTasks, heldOutTasks, benchmarks.leftOut);
+  for (const task of tasks) if (task.kind === "table") checkTableTask(task);
+  return { tasks, leftOut: benchmarks.leftOut };
 }
 
 async function openPages(

@@ -1,6 +1,6 @@
 export { type BootstrapSettings, type Estimate, estimateMean } from "./bootstrap.ts";
 export { type ComparedScore, type Comparison, compareRuns, type RunScores, readComparable } from "./compare.ts";
-export type { AgentResult, EpisodeResult, EpisodeScore } from "./episode-result.ts";
+export { type AgentResult, type EpisodeResult, type EpisodeScore, parseEpisodeResult } from "./episode-result.ts";
 export {
   type EvaluateOptions,
   type EvaluationPart,
