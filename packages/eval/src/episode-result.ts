@@ -2,12 +2,14 @@
 import {
   type Episode,
   invalidInput,
+  longestTurnTokens,
   numContextTokens,
   numPromptTokens,
   numSampledTokens,
   type RewardBreakdown,
   type Role,
   type StopReason,
+  type Task,
   type Trajectory,
 } from "@wideseek/spec";
 import { z } from "zod";
@@ -22,6 +24,8 @@ export interface AgentResult {
   numContextTokens: number;
   /** Tokens that its model read, the prompts of all calls together. */
   numPromptTokens: number;
+  /** Tokens of its longest turn, which the reward depends on. */
+  longestTurnTokens: number;
   numSubagentCalls: number;
   numSearches: number;
   numAccesses: number;
@@ -68,6 +72,7 @@ const agentSchema: z.ZodType<AgentResult> = z.strictObject({
   numSampledTokens: count,
   numContextTokens: count,
   numPromptTokens: count,
+  longestTurnTokens: count,
   numSubagentCalls: count,
   numSearches: count,
   numAccesses: count,
@@ -117,6 +122,7 @@ function agentResult(trajectory: Trajectory): AgentResult {
     numSampledTokens: numSampledTokens(trajectory),
     numContextTokens: numContextTokens(trajectory),
     numPromptTokens: numPromptTokens(trajectory),
+    longestTurnTokens: longestTurnTokens(trajectory),
     numSubagentCalls: trajectory.numSubagentCalls,
     numSearches: trajectory.numSearches,
     numAccesses: trajectory.numAccesses,
@@ -136,6 +142,20 @@ export function episodeResult(episode: Episode, reward: RewardBreakdown): Episod
     seconds: episode.seconds,
     agents: episode.trajectories.map(agentResult),
   };
+}
+
+/** The episode as far as scoring needs it: the answer, how agents ended, what they used; not what was said. */
+export function episodeToJudge(
+  task: Task,
+  { sample, seed, workflow, answer, seconds, agents }: EpisodeResult,
+): Episode {
+  const trajectories = agents.map((agent, index): Trajectory => {
+    const { longestTurnTokens: numTokens, ...counts } = agent;
+    const transcript = [{ kind: "sampled", text: "", numTokens, numPromptTokens: 0 }] as const;
+    const prompt = index === 0 ? task.question : "";
+    return { ...counts, prompt, answer: index === 0 ? answer : "", segments: [], transcript: [...transcript] };
+  });
+  return { task, sample, seed: BigInt(seed), workflow, trajectories, seconds };
 }
 
 /** @throws WS_INVALID_ARGUMENT naming `where` and the key */

@@ -1,8 +1,8 @@
 import { mkdtemp, readFile, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import type { Episode } from "@wideseek/spec";
-import { afterEach, beforeEach, describe, expect, test } from "vitest";
+import { type Episode, longestTurnTokens, type RewardBreakdown } from "@wideseek/spec";
+import { afterEach, beforeEach, describe, expect, test, vi } from "vitest";
 import { type EvaluateOptions, episodeSeed, evaluate } from "./evaluate.ts";
 import { episodeOf, tableReward, tableTask } from "./testing.ts";
 
@@ -226,15 +226,29 @@ describe("resuming", () => {
     expect((await evaluate(options({ resumeFile }))).numResumed).toBe(6);
   });
 
-  test("what could not be judged runs again, and only that", async () => {
+  test("what could not be judged is judged later, from the answer that was kept", async () => {
     const resumeFile = join(directory, "results.jsonl");
-    const outage = await evaluate(
-      options({ resumeFile, score: async ({ task }) => tableReward(1, task.instanceId !== "b") }),
-    );
+    const rewards = new Map<string, RewardBreakdown>();
+    const score = async (episode: Episode, up: boolean): Promise<RewardBreakdown> => {
+      const [lead, subagent] = episode.trajectories;
+      // All that rewards depend on: the answer, how agents ended, their accesses and longest turns.
+      const seen = [lead?.answer, lead?.stopReason, subagent?.numAccesses, lead && longestTurnTokens(lead)];
+      const reward = { ...tableReward(1, up || episode.task.instanceId !== "b"), reason: JSON.stringify(seen) };
+      const key = `${episode.task.instanceId}${episode.sample}`;
+      expect(reward.reason).toBe((rewards.get(key) ?? reward).reason);
+      rewards.set(key, reward);
+      return reward;
+    };
+    const outage = await evaluate(options({ resumeFile, score: (episode) => score(episode, false) }));
     expect(outage.numUnjudged).toBe(2);
+    const ran = vi.fn(options().runEpisode);
     for (const numResumed of [4, 6]) {
-      expect(await evaluate(options({ resumeFile }))).toMatchObject({ numResumed, numUnjudged: 0, numEpisodes: 6 });
+      const again = options({ resumeFile, runEpisode: ran, score: (episode) => score(episode, true) });
+      const report = await evaluate(again);
+      expect(report).toMatchObject({ numResumed, numUnjudged: 0, numEpisodes: 6 });
+      expect(report.statistics).toEqual(outage.statistics);
     }
+    expect(ran).not.toHaveBeenCalled();
   });
 
   test("more samples go on from fewer", async () => {

@@ -1,7 +1,13 @@
 // Runs k samples of every task once, scores and aggregates them. Owns order, seeds and resuming; no model and no judge.
 import { createHash } from "node:crypto";
 import { type Episode, type RewardBreakdown, type Task, WideSeekError } from "@wideseek/spec";
-import { type EpisodeResult, type EpisodeScore, episodeResult, episodeScore } from "./episode-result.ts";
+import {
+  type EpisodeResult,
+  type EpisodeScore,
+  episodeResult,
+  episodeScore,
+  episodeToJudge,
+} from "./episode-result.ts";
 import { episodeErrors, FailureCounter, type FailureSummary } from "./failures.ts";
 import { type AtK, aggregateMeasures, type Measure, macroMeasures, type ScoredTask } from "./metrics.ts";
 import { ResumeLog } from "./resume-log.ts";
@@ -31,7 +37,10 @@ export interface EvaluateOptions {
   label?: string | undefined;
   signal?: AbortSignal | undefined;
   onProgress?: ((progress: EvaluationProgress) => void) | undefined;
-  /** Called once per episode that really ran, e.g. to keep its trace. */
+  /**
+   * Called once per episode that really ran, e.g. to keep its trace, and again when it was judged after a resume: then with
+   * answer and counts only.
+   */
   onEpisode?: ((episode: Episode, reward: RewardBreakdown) => Promise<void> | void) | undefined;
   /** JSONL of finished episodes: appended while running, read first when it exists. */
   resumeFile?: string | undefined;
@@ -113,6 +122,8 @@ const episodeKey = (instanceId: string, sample: number): string => JSON.stringif
 
 /** Scores and counts of the episodes that have ended; whole episodes are not kept. */
 class Finished {
+  /** Ended in an earlier run, and still to be judged. */
+  readonly unjudged: Map<string, EpisodeResult> = new Map();
   readonly #scores: Map<string, EpisodeScore> = new Map();
   readonly statistics: StatisticsCounter = new StatisticsCounter();
   readonly failures: FailureCounter = new FailureCounter();
@@ -132,6 +143,7 @@ class Finished {
   }
 
   add(result: EpisodeResult): void {
+    this.unjudged.delete(episodeKey(result.instanceId, result.sample));
     this.#scores.set(episodeKey(result.instanceId, result.sample), episodeScore(result));
     this.statistics.add(result);
     this.failures.add(episodeErrors(result), result.reward);
@@ -141,7 +153,7 @@ class Finished {
   }
 }
 
-/** Takes judged episodes of the resume file that belong to this plan; samples beyond k are left alone. */
+/** Takes episodes of the resume file that belong to this plan; samples beyond k are left alone. */
 function takeFinished(finished: Finished, options: EvaluateOptions, seed: bigint): (result: EpisodeResult) => void {
   const known = new Set(options.tasks.map((task) => task.instanceId));
   return (result) => {
@@ -155,6 +167,7 @@ function takeFinished(finished: Finished, options: EvaluateOptions, seed: bigint
       );
     }
     if (result.reward.judged) finished.add(result);
+    else finished.unjudged.set(episodeKey(result.instanceId, result.sample), result);
   };
 }
 
@@ -190,8 +203,8 @@ async function runAll<T>(items: readonly T[], concurrency: number, work: (item: 
 }
 
 /**
- * Every (task, sample) once, whatever was interrupted before. An episode that could not be judged is kept as such and runs
- * again when the evaluation is resumed. Memory holds the episodes in flight and a few numbers of every other.
+ * Every (task, sample) once, whatever was interrupted before. The answer of an episode that could not be judged is kept
+ * and judged when the evaluation is resumed. Memory holds the episodes in flight and a few numbers of every other.
  * @throws WS_INVALID_ARGUMENT, WS_CORRUPT_FILE, WS_IO; what `runEpisode` or `score` reject with; `signal.reason` on abort
  */
 export async function evaluate(options: EvaluateOptions): Promise<EvaluationReport> {
@@ -218,9 +231,12 @@ export async function evaluate(options: EvaluateOptions): Promise<EvaluationRepo
 
   await runAll(open, options.concurrency, async ({ task, sample }) => {
     options.signal?.throwIfAborted();
-    const episode = await options.runEpisode(task, sample, episodeSeed(seed, task.instanceId, sample));
+    const before = finished.unjudged.get(episodeKey(task.instanceId, sample));
+    const episode = before
+      ? episodeToJudge(task, before)
+      : await options.runEpisode(task, sample, episodeSeed(seed, task.instanceId, sample));
     const reward = await scoreUntilJudged(episode, options);
-    const result = episodeResult(episode, reward);
+    const result = before ? { ...before, reward } : episodeResult(episode, reward);
     // The trace first: should the process die in between, the episode runs again rather than lacking its trace.
     await options.onEpisode?.(episode, reward);
     await log?.append(result);
