@@ -60,7 +60,7 @@ function readQuestion(text: string): Question {
     const queries = subjects.map((region) => `${region} ${singular} ${heads.slice(2).join(" ")}`);
     return { queries, subjects, answer, rows };
   }
-  const [, attribute = "", singular = "", name = ""] = /(\w+) of the (\w+) (\w+)/.exec(text) ?? [];
+  const [, attribute = "", singular = "", name = ""] = /([A-Z]\w+) of the (\w+) ([A-Z]\w+)/.exec(text) ?? [];
   const fact = (from: string): string => new RegExp(`${attribute}: (\\w+)\\.`).exec(from)?.[1] ?? "unknown";
   const rows = (from: string): string[] => [`${attribute}: ${fact(from)}.`];
   return { queries: [`The ${singular} ${name}`], subjects: [name], answer: fact, rows };
@@ -117,7 +117,8 @@ function agentflow({ messages }: ServerRequest): string {
 /** The question for some of its subjects only. */
 function subtask(text: string, half: 0 | 1): string {
   const table = /All (\w+) in ([^.:\n]+)\. Columns: ([^\n"<]+)/.exec(text);
-  if (table === null) return half === 0 ? `Find: ${/(\w+ of the \w+ \w+)/.exec(text)?.[1] ?? ""}` : "Check the result.";
+  if (table === null)
+    return half === 0 ? `Find: ${/([A-Z]\w+ of the \w+ [A-Z]\w+)/.exec(text)?.[1] ?? ""}` : "Check the result.";
   const [, kind = "", regions = "", columns = ""] = table;
   const all = regions.split(", ");
   const middle = Math.ceil(all.length / 2);

@@ -83,6 +83,7 @@ function parseOverride(text: string): Override {
 function withoutSecrets(text: string): string {
   return text
     .replace(/^([\w.]*(?:key|keyenv|secret|password)=).*$/is, "$1...")
+    .replace(/((?:key|keyenv|secret|password)["']?\s*:\s*)(?:"[^"]*"|'[^']*'|[^\s,}]+)/gi, "$1...")
     .replaceAll(/\b(?:sk|pk|key|token)[-_][\w-]{12,}/gi, "...");
 }
 

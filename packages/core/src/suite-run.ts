@@ -36,7 +36,7 @@ export interface SuiteOptions {
 export async function runSuite(options: SuiteOptions): Promise<SuiteReport> {
   const { name, suite, config, directory, resume = false, signal = new AbortController().signal } = options;
   const rows = chosenRows(options);
-  const models = suiteModels(suite, config);
+  const models = suiteModels(options);
   await checkRunFolder(directory, resume);
   await using _lock = await RunLock.take(directory);
   await checkRunFolder(directory, resume);
@@ -59,7 +59,12 @@ export async function runSuite(options: SuiteOptions): Promise<SuiteReport> {
     samples: config.eval.samples,
     numTasks: tasks.length,
     columns: Object.entries(suite.columns).map(([id, { label }]) => ({ id, label })),
-    replaced: Object.fromEntries(Object.entries(config.suite.models).map(([id, model]) => [id, placeOf(model)])),
+    replaced: Object.fromEntries(
+      Object.keys(config.suite.models).flatMap((id) => {
+        const model = models.get(id);
+        return model === undefined ? [] : [[id, placeOf(model)]];
+      }),
+    ),
     rows: [],
   };
   for (const [id, row] of rows) {
@@ -160,16 +165,15 @@ function chosenRows({ name, suite, rows: chosen }: SuiteOptions): [string, Suite
   return rows;
 }
 
-/** As the suite says, or as the config says instead. @throws WS_INVALID_ARGUMENT for a model that the suite has not */
-function suiteModels(suite: Suite, config: RunConfig): ReadonlyMap<string, SuiteModel> {
+/** As the suite says, or as the config says instead; a config may serve several suites. */
+function suiteModels({ suite, config, progress }: SuiteOptions): ReadonlyMap<string, SuiteModel> {
   const instead = config.suite.models;
-  const unknown = Object.keys(instead).find((name) => !Object.hasOwn(suite.models, name));
-  if (unknown !== undefined) {
-    throw new WideSeekError(
-      "WS_INVALID_ARGUMENT",
-      `suite.models.${unknown}: the suite has no such model; it has ${Object.keys(suite.models).join(", ")}`,
-      { op: "runSuite", details: { model: unknown } },
+  const unused = Object.keys(instead).filter((name) => !Object.hasOwn(suite.models, name));
+  if (unused.length > 0) {
+    progress.write(
+      `suite.models: not in this suite: ${unused.join(", ")}; it has ${Object.keys(suite.models).join(", ")}\n`,
     );
   }
-  return new Map(Object.entries({ ...suite.models, ...instead }));
+  const used = Object.entries(instead).filter(([name]) => !unused.includes(name));
+  return new Map([...Object.entries(suite.models), ...used]);
 }
