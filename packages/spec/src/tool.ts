@@ -25,6 +25,8 @@ export interface SearchBackend extends AsyncDisposable {
   search(query: string, count: number, signal?: AbortSignal): Promise<SearchHit[]>;
   /** Page text, or null when the URL is unknown. */
   access(url: string, signal?: AbortSignal): Promise<string | null>;
+  /** What was counted since it was opened, under names with underscores; absent = nothing is counted. */
+  metrics?(): Readonly<Record<string, number>>;
 }
 
 /** One section of the tool message that answers a turn. */
