@@ -12,6 +12,7 @@ export {
   readComparable,
   runFigures,
 } from "@wideseek/eval";
+export { type ChatServerOptionsInput, openaiChatModel } from "@wideseek/llm";
 export type * from "@wideseek/spec";
 export { WideSeekError } from "@wideseek/spec";
 export {
@@ -34,6 +35,7 @@ export {
   type RunResult,
 } from "./create-run.ts";
 export { type AgreementReport, type AgreementRequest, judgeAgreement } from "./judge-agreement.ts";
+export { llmJudge } from "./llm-judge.ts";
 export { type LoadPolicyOptions, loadPolicy } from "./load-policy.ts";
 export { LocalChatModel, type LocalChatModelOptions } from "./local-chat-model.ts";
 export { type EpisodeRequest, runEpisode } from "./run-episode.ts";

@@ -189,6 +189,7 @@ function describeStep(metrics: Readonly<Record<string, number>>): string {
     show("entropy", "policy/entropy"),
     show("subagents", "episode/subagents", 1),
     show("zero-variance", "group/zero_variance", 0),
+    ...((metrics["reward/unjudged"] ?? 0) > 0 ? [show("unjudged", "reward/unjudged", 0)] : []),
     `${show("", "time/step", 1).trim()} s`,
   ].join("  ");
 }
