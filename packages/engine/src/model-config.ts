@@ -152,6 +152,18 @@ export function parseModelConfig(raw: unknown, where = "config.json"): ModelConf
   };
 }
 
+/** @throws WS_UNSUPPORTED, opening with `what`: there is no backward pass through experts */
+export function checkTrainable({ native }: ModelConfig, what: string): void {
+  if (!native.moe) return;
+  throw new WideSeekError(
+    "WS_UNSUPPORTED",
+    `${what}: a mixture of experts generates and scores, it cannot be trained`,
+    {
+      op: "checkTrainable",
+    },
+  );
+}
+
 /** Which layers have experts: transformers, modeling_qwen3_moe.py, Qwen3MoeDecoderLayer. */
 function moeOf(
   raw: unknown,

@@ -15,7 +15,7 @@ import {
 import { loadAddon } from "./addon.ts";
 import type { EngineStats, NativeEngine, ParameterInfo, TensorKind } from "./binding.ts";
 import { loadWeights, openCheckpoint, saveCheckpoint, saveWeights } from "./checkpoint.ts";
-import { type ModelConfig, parseModelConfig, readModelConfig } from "./model-config.ts";
+import { checkTrainable, type ModelConfig, parseModelConfig, readModelConfig } from "./model-config.ts";
 import { fromNative } from "./native-error.ts";
 import {
   type CreateOptions,
@@ -161,13 +161,13 @@ export class NativePolicy implements Trainer {
 
   /** @throws WS_UNSUPPORTED for a mixture of experts, here and where moments are read or written */
   async forwardBackward(batch: PackedBatch, loss: LossSettings): Promise<LossStats> {
-    this.#checkTrainable("forwardBackward");
+    checkTrainable(this.#parts.config, "forwardBackward");
     checkTrainingBatch(batch, loss, this.#parts.limits);
     return await fromNative(() => this.#parts.engine.forwardBackward(batch, loss));
   }
 
   async optimizerStep(settings: OptimizerSettings): Promise<OptimizerStepResult> {
-    this.#checkTrainable("optimizerStep");
+    checkTrainable(this.#parts.config, "optimizerStep");
     checkOptimizerSettings(settings);
     const result = await fromNative(() => this.#parts.engine.optimizerStep(settings));
     if (!result.skipped) this.#version += 1n;
@@ -196,29 +196,18 @@ export class NativePolicy implements Trainer {
   }
 
   async saveCheckpoint(directory: string): Promise<void> {
-    this.#checkTrainable("saveCheckpoint");
+    checkTrainable(this.#parts.config, "saveCheckpoint");
     await fromNative(() => saveCheckpoint(this.#parts.engine, this.parameters, this.#parts.config.raw, directory));
   }
 
   /** Checks all files before it changes anything. Accumulated gradients are dropped. */
   async loadCheckpoint(directory: string): Promise<void> {
-    this.#checkTrainable("loadCheckpoint");
+    checkTrainable(this.#parts.config, "loadCheckpoint");
     await fromNative(async () => {
       await using checkpoint = await openCheckpoint(this.#parts.engine, this.parameters, directory);
       await checkpoint.apply();
       this.#version = checkpoint.policyVersion;
     });
-  }
-
-  #checkTrainable(op: string): void {
-    if (!this.#parts.config.native.moe) return;
-    throw new WideSeekError(
-      "WS_UNSUPPORTED",
-      `${op}: a mixture of experts generates and scores, it cannot be trained`,
-      {
-        op,
-      },
-    );
   }
 
   async close(): Promise<void> {
