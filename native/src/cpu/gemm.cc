@@ -33,8 +33,9 @@ float* thread_scratch(int64_t count) {
 
 int64_t divide_up(int64_t a, int64_t b) { return (a + b - 1) / b; }
 
-// Panels per task: enough tasks to balance the threads, but few enough to reuse the left block.
+// Enough tasks to balance the threads, but few enough to reuse the left block.
 constexpr int64_t kTasksPerThread = 4;
+
 int64_t panels_per_task(int64_t num_panels, int64_t num_row_blocks, int64_t wanted_tasks) {
   const int64_t groups = std::clamp<int64_t>(divide_up(wanted_tasks, num_row_blocks), 1, num_panels);
   return divide_up(num_panels, groups);
@@ -133,6 +134,7 @@ void expert_linear_forward(ThreadPool& pool, float* out, const float* x, const P
     if (M == 0) continue;
     const PackedWeight& weight = *weights[e];
     const int64_t N = weight.rows(), K = weight.cols();
+    // Work is as the rows, so that a popular expert is spread over the threads.
     const int64_t wanted_tasks = divide_up(kTasksPerThread * pool.size() * M, all_rows);
     products.emplace_back(out + first * N, N, x + first * K, K, weight, nullptr, nullptr, 0, M, wanted_tasks);
     first_tasks.push_back(first_tasks.back() + products.back().num_tasks());
