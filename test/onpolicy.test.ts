@@ -91,6 +91,7 @@ describe.each([
     ["prompts in small chunks", { maxBatchTokens: 24 }],
     ["a cache too small for all", { maxBatchTokens: 96, kvCacheTokens: 512 }],
     ["one row a step", { maxBatchTokens: 1, kvCacheTokens: 512 }],
+    ["guessed tokens", { maxDraftTokens: 16, maxBatchTokens: 200 }],
     ["one thread", { threads: 1, maxBatchTokens: 200 }],
     ["three threads", { threads: 3, maxBatchTokens: 333 }],
   ])("%s: equal to running alone and to the trainer", async (name, options) => {
@@ -101,6 +102,7 @@ describe.each([
     const stats = await policy.stats();
     expect(stats.numBlocksUsed).toBe(0);
     if (options.maxBatchTokens !== 1) expect(stats.numCachedTokens).toBeGreaterThan(0);
+    if (name === "guessed tokens") expect(stats.numRightDrafts).toBeGreaterThan(0);
     if (name === "a cache too small for all") expect(stats.numPreemptions).toBeGreaterThan(0);
 
     // The trainer's pass over the same tokens, all sequences packed, one temperature at a time.

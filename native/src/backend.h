@@ -15,6 +15,7 @@
 #include <utility>
 
 #include "base/dtype.h"
+#include "base/sampling.h"
 #include "base/typed_pointer.h"
 #include "train/batch.h"
 
@@ -225,6 +226,11 @@ class Backend {
   virtual void token_loss(float* dlogprobs, LossStats& stats, const float* logprobs, const float* row_entropy,
                           const Targets& targets, const LossInputs& inputs, const LossSettings& settings) = 0;
 
+  // tokens (host) [R], each drawn from its row of logits [R,V]. requests (host) [R], valid, history in range. Where the
+  // logits are equal to the bit, so are the tokens, on every device.
+  virtual void sample(SampledToken* tokens, const float* logits, const SampleRequest* requests, int64_t R,
+                      int64_t V) = 0;
+
   // ---- optimizer
   // Sum of squares in double, in a fixed order. Not finite if a value is not.
   virtual double sum_squares(ConstTypedPointer values, int64_t count) = 0;
@@ -248,6 +254,11 @@ float row_logprob(const float* logits, int64_t vocab_size, int32_t token, float 
 
 // probabilities [vocab_size] = softmax(logits / temperature), overwritten, host memory. temperature must be > 0.
 void row_softmax(const float* logits, int64_t vocab_size, float temperature, float* probabilities);
+
+// The distribution that Backend::sample draws from. logits and probabilities [vocab_size] in host memory, the latter
+// overwritten, 0 where filtered out. Logits must be finite.
+void filter_probabilities(const float* logits, int64_t vocab_size, const SamplingSettings& settings,
+                          TokenHistory history, double* probabilities);
 
 // Owned device array of T.
 template <typename T>

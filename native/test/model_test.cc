@@ -153,16 +153,18 @@ TEST(forward_refuses_what_was_not_reserved) {
   const int32_t table[] = {0, 1, 2};
   const int32_t rows[] = {0};
   std::vector<int32_t> tokens(5, 1);
-  std::vector<float> logits(19);
+  int64_t num_seen = 0;
+  const auto use = [&](int64_t, int64_t count, const float*) { num_seen += count; };
   SequenceSlice slice{0, 5, 0, table};
-  CHECK_THROWS(made.model->forward({tokens.data(), 5, &slice, 1, rows, 1}, cache, logits.data()));
+  CHECK_THROWS(made.model->forward({tokens.data(), 5, &slice, 1, rows, 1}, cache, use));
   slice = {0, 1, 32, table};
-  CHECK_THROWS(made.model->forward({tokens.data(), 1, &slice, 1, rows, 1}, cache, logits.data()));
+  CHECK_THROWS(made.model->forward({tokens.data(), 1, &slice, 1, rows, 1}, cache, use));
   slice = {0, 1, 0, table};
   tokens[0] = 19;
-  CHECK_THROWS(made.model->forward({tokens.data(), 1, &slice, 1, rows, 1}, cache, logits.data()));
+  CHECK_THROWS(made.model->forward({tokens.data(), 1, &slice, 1, rows, 1}, cache, use));
   tokens[0] = 18;
-  made.model->forward({tokens.data(), 1, &slice, 1, rows, 1}, cache, logits.data());
+  made.model->forward({tokens.data(), 1, &slice, 1, rows, 1}, cache, use);
+  CHECK(num_seen == 1);
 }
 
 TEST(backend_registry_names_what_this_build_has) {

@@ -26,6 +26,7 @@ async function load(name: string, weightDtype: "float32" | "bfloat16" = "float32
     weightDtype,
     maxContextTokens: 256,
     maxBatchTokens: 48,
+    maxDraftTokens: 0,
     maxTrainTokens: 512,
   });
 }

@@ -17,6 +17,7 @@
 #include "cpu/attention.h"
 #include "cpu/gemm.h"
 #include "cpu/row_ops.h"
+#include "cpu/sample.h"
 #include "cpu/threads.h"
 
 namespace wideseek {
@@ -241,6 +242,10 @@ class CpuBackend final : public Backend {
     cpu::token_loss(dlogprobs, stats, logprobs, row_entropy, targets, inputs, settings);
   }
 
+  void sample(SampledToken* tokens, const float* logits, const SampleRequest* requests, int64_t R, int64_t V) override {
+    cpu::sample(pool_, sampling_, tokens, logits, requests, R, V);
+  }
+
   double sum_squares(ConstTypedPointer values, int64_t count) override {
     return cpu::sum_squares(pool_, values.fp32(), count);
   }
@@ -267,6 +272,7 @@ class CpuBackend final : public Backend {
  private:
   ThreadPool pool_;
   AttentionWorkspace attention_;
+  std::vector<cpu::SampleWorkspace> sampling_;  // of each thread
   MemoryInfo memory_{};
   std::unordered_map<void*, int64_t> sizes_;
   std::vector<float> update_;  // weights while AdamW changes them

@@ -20,6 +20,7 @@
 #include "cuda/qk_norm_rope.h"
 #include "cuda/rms_norm.h"
 #include "cuda/rows.h"
+#include "cuda/sample.h"
 #include "cuda/swiglu.h"
 #include "cuda/token_loss.h"
 
@@ -218,6 +219,10 @@ class CudaBackend final : public Backend {
       gpu_.download(&more, device_stats, sizeof(more));
       add_stats(stats, more);
     });
+  }
+
+  void sample(SampledToken* tokens, const float* logits, const SampleRequest* requests, int64_t R, int64_t V) override {
+    guarded([&] { cuda::sample(*this, stream(), tokens, logits, requests, R, V); });
   }
 
   double sum_squares(ConstTypedPointer values, int64_t count) override {

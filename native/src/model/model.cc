@@ -254,7 +254,7 @@ void Model::reserve_inference(int64_t max_rows, int64_t max_context) {
   state.max_rows = max_rows;
 }
 
-void Model::forward(const InferenceBatch& batch, KvCache& cache, float* logits) {
+void Model::forward(const InferenceBatch& batch, KvCache& cache, const UseLogits& use) {
   State& state = *state_;
   Backend& backend = state.backend;
   const ModelConfig& config = state.config;
@@ -305,8 +305,7 @@ void Model::forward(const InferenceBatch& batch, KvCache& cache, float* logits) 
     const int64_t count = std::min(chunk_rows, batch.num_logit_rows - first);
     // The gathered rows are normed in place.
     lm_head_logits(state, work.logits, work.gathered, work.gathered, work.x, logit_rows + first, count);
-    backend.download(logits + first * config.vocab_size, work.logits,
-                     count * config.vocab_size * static_cast<int64_t>(sizeof(float)));
+    use(first, count, work.logits);
   }
 }
 

@@ -142,6 +142,7 @@ EngineOptions to_engine_options(const Napi::Value& value) {
   options.generator.max_context_tokens = fields.integer("maxContextTokens", 1, INT32_MAX);
   options.generator.kv_cache_tokens = fields.integer("kvCacheTokens", 1, INT32_MAX);
   options.generator.max_batch_tokens = fields.integer("maxBatchTokens", 1, INT32_MAX);
+  options.generator.max_draft_tokens = fields.integer("maxDraftTokens", 0, INT32_MAX);
   options.trainer.max_tokens = fields.integer("maxTrainTokens", 1, INT32_MAX);
   options.trainer.recompute = to_recompute(fields.string("recompute"));
   options.trainer.gradient_dtype = to_dtype(fields, "gradientDtype");
@@ -383,6 +384,8 @@ Napi::Object to_js(Napi::Env env, const EngineStats& stats) {
   set_count(object, "numComputedTokens", generator.num_computed_tokens);
   set_count(object, "numGeneratedTokens", generator.num_generated_tokens);
   set_count(object, "numCachedTokens", generator.num_cached_tokens);
+  set_count(object, "numDraftTokens", generator.num_draft_tokens);
+  set_count(object, "numRightDrafts", generator.num_right_drafts);
   set_count(object, "numPreemptions", generator.num_preemptions);
   set_count(object, "numRunning", generator.num_running);
   set_count(object, "numWaiting", generator.num_waiting);

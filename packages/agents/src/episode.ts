@@ -163,10 +163,11 @@ class Team {
       if (outcome.status === "rejected") {
         // A toolset must not reject; one that does costs the agent this result, not the episode.
         const text = texts.toolFailed(errorMessage(outcome.reason));
-        return { text, malformed: false, numSubagentCalls: 0, numSearches: 0, numAccesses: 0 };
+        const failures = [`tool: ${errorMessage(outcome.reason)}`];
+        return { text, malformed: false, numSubagentCalls: 0, numSearches: 0, numAccesses: 0, failures };
       }
-      const { text, malformed = false, numSearches, numAccesses } = outcome.value;
-      return { text, malformed, numSubagentCalls: 0, numSearches, numAccesses };
+      const { text, malformed = false, numSearches, numAccesses, failures } = outcome.value;
+      return { text, malformed, numSubagentCalls: 0, numSearches, numAccesses, failures };
     });
   }
 }

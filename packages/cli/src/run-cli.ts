@@ -3,6 +3,7 @@ import { WideSeekError } from "@wideseek/core";
 import { errorMessage } from "@wideseek/core/tooling";
 import { Command, CommanderError } from "commander";
 import { coldStartCommand } from "./cold-start.ts";
+import { compareCommand } from "./compare.ts";
 import { evalCommand } from "./eval.ts";
 import { inspectCommand } from "./inspect.ts";
 import { StopRequest } from "./stop.ts";
@@ -20,7 +21,7 @@ export async function runCli(argv: readonly string[]): Promise<number> {
     .option("--debug", "print stacks of errors")
     .configureHelp({ sortSubcommands: true })
     .exitOverride();
-  for (const make of [trainCommand, coldStartCommand, evalCommand, inspectCommand, worldCommand]) {
+  for (const make of [trainCommand, coldStartCommand, evalCommand, compareCommand, inspectCommand, worldCommand]) {
     const command = make();
     // Errors are reported once, here and in one form.
     command.exitOverride().configureOutput({ outputError: () => undefined });

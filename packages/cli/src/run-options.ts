@@ -37,10 +37,15 @@ export function runCommand(name: RunKind, description: string): Command {
     .option("--run-dir <dir>", "folder of the results; default: a new one under runs/");
 }
 
+export function withResumeFlag(command: Command): Command {
+  return command.option(
+    "--resume [dir]",
+    "continue a run with its own config; without a folder the newest one of this command",
+  );
+}
+
 export function withTrainingFlags(command: Command): Command {
-  return command
-    .option("--resume [dir]", "continue a run with its own config; without a folder the newest one of this command")
-    .option("--steps <number>", "short for --set of the number of steps");
+  return withResumeFlag(command).option("--steps <number>", "short for --set of the number of steps");
 }
 
 /** Runs `work` on the configured run and closes it; SIGINT and SIGTERM abort it. */

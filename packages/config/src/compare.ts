@@ -22,11 +22,31 @@ export function resultSettings(config: RunConfig): Record<string, Record<string,
   return relevant;
 }
 
+/** Of an evaluation: settings that change no episode and no score of it. */
+const FREE_IN_EVALUATION: readonly RegExp[] = [
+  /^(train|coldStart|expert|run)\./,
+  /^eval\.(samples|maxTasks|workflows|concurrency|judgeAttempts|traces|sweep\w+)$/,
+  /^engine\.(device|threads|kvCacheTokens|maxBatchTokens|maxContextTokens|recompute|gradientDtype|pinnedOptimizerState)$/,
+  /^model\.create/,
+];
+
+/** A line for each setting that episodes or scores of an evaluation depend on and that differs. */
+export function changedEvaluation(before: RunConfig, after: RunConfig): string[] {
+  return changes(before, after, (config) => {
+    const settings = [...leaves(config)].filter(([key]) => !FREE_IN_EVALUATION.some((free) => free.test(key)));
+    return new Map(settings);
+  });
+}
+
 /** A line for each setting that results depend on and that differs: "train.groupSize: 2 -> 3". */
 export function changedSettings(before: RunConfig, after: RunConfig): string[] {
+  return changes(before, after, (config) => leaves(resultSettings(config)));
+}
+
+function changes(before: RunConfig, after: RunConfig, pick: (config: RunConfig) => Map<string, string>): string[] {
   const [all, relevant] = [
     [leaves(before), leaves(after)],
-    [leaves(resultSettings(before)), leaves(resultSettings(after))],
+    [pick(before), pick(after)],
   ] as const;
   const keys = [...new Set(relevant.flatMap((settings) => [...settings.keys()]))];
   return keys.flatMap((key) => {

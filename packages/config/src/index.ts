@@ -1,3 +1,3 @@
-export { changedSettings } from "./compare.ts";
+export { changedEvaluation, changedSettings } from "./compare.ts";
 export * from "./load.ts";
 export * from "./schema.ts";

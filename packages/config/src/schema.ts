@@ -1,6 +1,7 @@
 // Every knob of a run in one schema; sections that a package owns come from that package. Owns no values of a run.
 import { limitsSchema, promptStyleSchema } from "@wideseek/agents";
 import { rewardOptionsSchema } from "@wideseek/rewards";
+import { type QaSetName, qaSetNames } from "@wideseek/spec";
 import { toolOptionsSchema } from "@wideseek/tools";
 import { coldStartOptionsSchema, trainOptionsSchema } from "@wideseek/train";
 import { z } from "zod";
@@ -61,6 +62,12 @@ const engineSchema = z.strictObject({
   maxBatchTokens: count()
     .default(512)
     .describe("Tokens of one generation step, so also the most agents that run at once."),
+  maxDraftTokens: z
+    .int()
+    .min(0)
+    .max(64)
+    .default(0)
+    .describe("Tokens of an agent that one generation step may guess from its context; 0 = none. Changes no result."),
   recompute: z
     .enum(["none", "selective", "full"])
     .default("none")
@@ -92,6 +99,27 @@ const embeddedDataSchema = z.strictObject({
   numHeldOutFacts: z.int().min(0).max(50_000).default(0).describe("Held-out single-fact questions."),
 });
 
+const wideSearchSchema = z.strictObject({
+  questions: folder.describe("widesearch.jsonl as published: instance_id, query, evaluation, language."),
+  gold: folder.describe("Folder of the gold tables, one CSV file for each instance_id."),
+  withoutGold: z
+    .enum(["refuse", "leave-out"])
+    .default("refuse")
+    .describe("What becomes of questions without a gold table: an error, or they are left out and listed."),
+});
+
+const setFiles = Object.fromEntries(
+  qaSetNames.map((name) => [name, folder.optional().describe(`File of ${name}.`)]),
+) as Record<QaSetName, z.ZodOptional<z.ZodString>>;
+
+const qaSetsSchema = z.strictObject({
+  sets: z
+    .strictObject(setFiles)
+    .refine((sets) => Object.keys(sets).length > 0, `must name at least one of ${qaSetNames.join(", ")}`)
+    .describe("File of each set: JSONL or a JSON list with question and answers, in any of the published forms."),
+  tasksPerSet: z.int().min(0).default(0).describe("Questions taken from the beginning of each set; 0 = all."),
+});
+
 const fileDataSchema = z.strictObject({
   source: z.literal("files").describe("Files in the published formats."),
   corpus: folder
@@ -103,8 +131,10 @@ const fileDataSchema = z.strictObject({
     .nullable()
     .default(null)
     .describe("Address of a retrieval server with the published interface, instead of a corpus."),
-  trainTasks: folder.describe("JSONL training questions."),
-  heldOutTasks: folder.nullable().default(null).describe("JSONL held-out questions; null = no evaluation."),
+  trainTasks: folder.nullable().default(null).describe("JSONL training questions; evaluations need none."),
+  heldOutTasks: folder.nullable().default(null).describe("JSONL held-out questions, beside those of benchmarks."),
+  widesearch: wideSearchSchema.nullable().default(null).describe("The WideSearch benchmark as held-out questions."),
+  qa: qaSetsSchema.nullable().default(null).describe("Question-answering sets as held-out questions."),
 });
 
 const dataSchema = z.discriminatedUnion("source", [embeddedDataSchema, fileDataSchema]);
@@ -138,8 +168,22 @@ const evalSchema = z.strictObject({
   temperature: z.number().min(0).default(1).describe("Sampling temperature; 0 = greedy."),
   concurrency: count(1_000_000).default(256).describe("Episodes that run at the same time."),
   seed: z.int().min(0).default(0).describe("Seed of the evaluation; the same for before and after."),
-  sweepSubagents: z.array(z.int().min(0)).default([]).describe("Widths of the team that `eval` sweeps over."),
-  sweepTurns: z.array(count(10_000)).default([]).describe("Numbers of turns that `eval` sweeps over."),
+  judgeAttempts: count(100)
+    .default(8)
+    .describe("Times that an episode is given to a judge that cannot answer; pauses grow from 2 s to a minute."),
+  traces: z.int().min(0).default(8).describe("Questions of which the first episode is kept with all that was said."),
+  sweepSubagents: z
+    .array(count(1_000_000))
+    .default([])
+    .describe("Numbers of subagents in a whole episode that `eval` sweeps over."),
+  sweepSubagentsPerCall: z
+    .array(count(10_000))
+    .default([])
+    .describe("Numbers of subagents that the lead may start in one turn, the paper's width, that `eval` sweeps over."),
+  sweepTurns: z
+    .array(count(10_000))
+    .default([])
+    .describe("Numbers of turns of the lead, a subagent or the single agent that `eval` sweeps over."),
 });
 
 const runSchema = z.strictObject({
@@ -208,6 +252,13 @@ export const runConfigSchema = z
       if (minRegions > maxRegions) fail(["data", "minRegions"], "must not pass maxRegions");
       if (maxRegions > Math.min(numTrainRegions, numHeldOutRegions)) {
         fail(["data", "maxRegions"], "must not pass numTrainRegions or numHeldOutRegions");
+      }
+    }
+    if (config.data.source === "files") {
+      const { trainTasks, heldOutTasks, widesearch, qa } = config.data;
+      if ([trainTasks, heldOutTasks, widesearch, qa].every((questions) => questions === null)) {
+        const heldOut = "heldOutTasks, widesearch or qa";
+        fail(["data", "trainTasks"], `missing; give training questions, or for an evaluation only ${heldOut}`);
       }
     }
     if (config.data.source === "files" && (config.data.corpus === null) === (config.data.searchServer === null)) {

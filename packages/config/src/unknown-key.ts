@@ -7,8 +7,7 @@ import { runConfigSchema } from "./schema.ts";
 export function describeUnknownKey(path: readonly string[], values: unknown): string {
   const parents = path.slice(0, -1);
   const wrong = path.at(-1) ?? "";
-  const section = parents.reduce<unknown>((value, key) => (value as Record<string, unknown>)[key], values);
-  const { shape, others } = sectionShape(parents, section);
+  const { shape, others } = sectionShape(parents, values);
   const owner = others.find((other) => Object.hasOwn(other, wrong));
   if (owner) return `belongs to source ${literalOf(owner.source)}, but source is ${literalOf(shape.source)}`;
   const known = Object.keys(shape);
@@ -22,9 +21,17 @@ export function describeUnknownKey(path: readonly string[], values: unknown): st
 type Shape = Readonly<Record<string, unknown>>;
 
 /** Keys of the section at `path`; where its `source` chooses between several kinds, also those of the others. */
-function sectionShape(path: readonly string[], section: unknown): { shape: Shape; others: readonly Shape[] } {
-  let schema: unknown = runConfigSchema;
-  for (const key of path) schema = bare((schema as { shape?: Shape }).shape?.[key]);
+function sectionShape(path: readonly string[], values: unknown): { shape: Shape; others: readonly Shape[] } {
+  let found = kinds(runConfigSchema, values);
+  let section = values;
+  for (const key of path) {
+    section = (section as Record<string, unknown>)[key];
+    found = kinds(bare(found.shape[key]), section);
+  }
+  return found;
+}
+
+function kinds(schema: unknown, section: unknown): { shape: Shape; others: readonly Shape[] } {
   if (!(schema instanceof z.ZodDiscriminatedUnion)) return { shape: shapeOf(schema), others: [] };
   const shapes = schema.options.map(shapeOf);
   const { source } = section as { source: unknown };

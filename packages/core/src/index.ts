@@ -2,7 +2,15 @@
 export type { Limits, LimitsInput } from "@wideseek/agents";
 export { type LoadConfigOptions, loadConfig, type RunConfig } from "@wideseek/config";
 export { readTasks } from "@wideseek/data";
-export { type EvaluateOptions, type EvaluationReport, evaluate } from "@wideseek/eval";
+export {
+  type Comparison,
+  compareRuns,
+  type EvaluateOptions,
+  type EvaluationReport,
+  evaluate,
+  measureTitle,
+  readComparable,
+} from "@wideseek/eval";
 export type * from "@wideseek/spec";
 export { WideSeekError } from "@wideseek/spec";
 export {
@@ -25,5 +33,6 @@ export {
   type RunResult,
 } from "./create-run.ts";
 export { type LoadPolicyOptions, loadPolicy } from "./load-policy.ts";
+export { LocalChatModel, type LocalChatModelOptions } from "./local-chat-model.ts";
 export { type EpisodeRequest, runEpisode } from "./run-episode.ts";
 export { tableJudge } from "./table-judge.ts";

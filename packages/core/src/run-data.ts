@@ -1,8 +1,10 @@
 // Questions and corpus of a run, generated or read. Owns no formats.
 import type { RunConfig } from "@wideseek/config";
 import { generateQuestions, generateWorld, readTasks, type World } from "@wideseek/data";
+import { checkTableTask } from "@wideseek/rewards";
 import { type SearchBackend, type Task, WideSeekError } from "@wideseek/spec";
 import { CorpusIndex, HttpSearchBackend } from "@wideseek/tools";
+import { readBenchmarks } from "./benchmarks.ts";
 import { openCorpus } from "./corpus-tools.ts";
 
 export type DataConfig = RunConfig["data"];
@@ -13,6 +15,8 @@ export interface RunData extends AsyncDisposable {
   trainTasks: readonly Task[];
   /** Empty = nothing to evaluate on. */
   heldOutTasks: readonly Task[];
+  /** Benchmark questions that were left out because they cannot be scored. */
+  leftOut: readonly string[];
 }
 
 /** @throws WS_IO, WS_INVALID_ARGUMENT with file and line */
@@ -21,9 +25,13 @@ export async function openRunData(config: DataConfig, tools: RunConfig["tools"])
     const { world, trainTasks, heldOutTasks } = embeddedData(config);
     return data(await CorpusIndex.fromPages(world.pages, "embedded world"), trainTasks, heldOutTasks);
   }
-  const trainTasks = await readAll("trainTasks", config.trainTasks);
+  const trainTasks = config.trainTasks === null ? [] : await readAll("trainTasks", config.trainTasks);
   const heldOutTasks = config.heldOutTasks === null ? [] : await readAll("heldOutTasks", config.heldOutTasks);
-  return data(await openPages(config, tools), trainTasks, heldOutTasks);
+  const benchmarks = await readBenchmarks(config);
+  heldOutTasks.push(...benchmarks.tasks);
+  // A task that cannot be scored would end the evaluation hours later.
+  for (const task of heldOutTasks) if (task.kind === "table") checkTableTask(task);
+  return data(await openPages(config, tools), trainTasks, heldOutTasks, benchmarks.leftOut);
 }
 
 async function openPages(
@@ -51,8 +59,13 @@ export function embeddedData(config: EmbeddedDataConfig): { world: World; trainT
   }
 }
 
-function data(backend: SearchBackend, trainTasks: readonly Task[], heldOutTasks: readonly Task[]): RunData {
-  return { backend, trainTasks, heldOutTasks, [Symbol.asyncDispose]: () => backend[Symbol.asyncDispose]() };
+function data(
+  backend: SearchBackend,
+  trainTasks: readonly Task[],
+  heldOutTasks: readonly Task[],
+  leftOut: readonly string[] = [],
+): RunData {
+  return { backend, trainTasks, heldOutTasks, leftOut, [Symbol.asyncDispose]: () => backend[Symbol.asyncDispose]() };
 }
 
 async function readAll(key: "trainTasks" | "heldOutTasks", file: string): Promise<Task[]> {

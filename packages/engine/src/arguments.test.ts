@@ -131,6 +131,7 @@ describe("the addon's own checks", () => {
     maxContextTokens: 64,
     kvCacheTokens: 64,
     maxBatchTokens: 16,
+    maxDraftTokens: 0,
     maxTrainTokens: 64,
     recompute: "none" as const,
     gradientDtype: "float32" as const,

@@ -52,6 +52,7 @@ export interface NativeEngineOptions {
   maxContextTokens: number;
   kvCacheTokens: number;
   maxBatchTokens: number;
+  maxDraftTokens: number;
   maxTrainTokens: number;
   recompute: "none" | "selective" | "full";
   gradientDtype: "float32" | "bfloat16";
@@ -94,6 +95,9 @@ export interface EngineStats {
   numGeneratedTokens: number;
   /** Prompt tokens of finished requests that came from the prefix cache. */
   numCachedTokens: number;
+  /** Tokens that were guessed and computed, and those of them that were then sampled. */
+  numDraftTokens: number;
+  numRightDrafts: number;
   numPreemptions: number;
   numRunning: number;
   numWaiting: number;

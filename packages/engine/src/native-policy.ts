@@ -239,6 +239,7 @@ async function startEngine(config: ModelConfig, options: ResolvedCreateOptions):
       maxContextTokens,
       kvCacheTokens,
       maxBatchTokens: options.maxBatchTokens,
+      maxDraftTokens: options.maxDraftTokens,
       maxTrainTokens: options.maxTrainTokens,
       recompute: options.recompute,
       gradientDtype: options.gradientDtype,

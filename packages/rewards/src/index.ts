@@ -2,6 +2,8 @@ export * from "./answer-extract.ts";
 export * from "./date.ts";
 export * from "./evaluation.ts";
 export * from "./judge.ts";
+export * from "./llm-judge.ts";
+export * from "./llm-judge-options.ts";
 export * from "./metrics.ts";
 export * from "./number.ts";
 export * from "./options.ts";

@@ -17,16 +17,20 @@ export interface CompletionSettings {
   /** Default 0: greedy. */
   temperature?: number | undefined;
   topP?: number | undefined;
-  /** Generation ends after the first of these texts; the reply contains it at its end. */
+  /** Generation ends after the first of these texts; the reply contains it at its end, where the model tells which it was. */
   stop?: readonly string[] | undefined;
   /** The same request with the same seed gives the same reply where the model can promise that. */
   seed?: bigint | undefined;
   signal?: AbortSignal | undefined;
+  /** Asked before a cache keeps a reply: one that the caller cannot use must be asked for again. Default: all are kept. */
+  isUsable?: ((reply: ChatReply) => boolean) | undefined;
 }
 
 export interface ChatRequest extends CompletionSettings {
   messages: readonly ChatMessage[];
   tools?: readonly ToolDefinition[] | undefined;
+  /** The last message is the assistant's and not over: the reply goes on with it, and thinking stays in its `text`. */
+  continueLast?: boolean | undefined;
   /** JSON schema of the whole reply, where the model can be held to one; a caller checks the reply all the same. */
   jsonSchema?: { name: string; schema: Readonly<Record<string, unknown>> } | undefined;
 }
@@ -44,9 +48,28 @@ export interface ChatReply {
   numCompletionTokens: number;
 }
 
-/** Rejects on abort, WS_TIMEOUT, WS_CLOSED, and with WS_IO when no reply could be had; never for what a reply says. */
+/** What a model was asked since it was opened. */
+export interface ChatUsage {
+  numCalls: number;
+  /** Calls that rejected. */
+  numFailedCalls: number;
+  /** Further attempts of calls whose first one failed. */
+  numRetries: number;
+  /** Calls that a cache answered; they are in no other number but `numCalls`. */
+  numCacheHits: number;
+  numPromptTokens: number;
+  numCompletionTokens: number;
+  /** Summed over calls, waiting included. */
+  seconds: number;
+}
+
+/**
+ * Rejects on abort, WS_TIMEOUT, WS_CLOSED, with WS_INVALID_ARGUMENT when the request itself is refused (`details.reason`
+ * is "context" when it is too long), and with WS_IO when no reply could be had; never for what a reply says.
+ */
 export interface ChatModel extends AsyncDisposable {
   readonly name: string;
+  readonly usage?: Readonly<ChatUsage> | undefined;
   /** The next message of a conversation. */
   chat(request: ChatRequest): Promise<ChatReply>;
   /** The continuation of a plain text, without a chat template. `toolCalls` is empty and thinking stays in `text`. */

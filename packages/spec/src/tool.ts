@@ -36,6 +36,8 @@ export interface ToolResult {
   numAccesses: number;
   /** True when the model wrote the call wrong, wholly or in part; a tool that failed is not the model's mistake. */
   malformed?: boolean | undefined;
+  /** Why lookups failed, one line each, for reports; the model's own mistakes are not among them. */
+  failures?: readonly string[] | undefined;
 }
 
 /** The tools of a subagent or a single agent. Never rejects for a bad call or a dead backend; rejects only on abort. */

@@ -1,6 +1,8 @@
 // Public face of the tools package.
+export { withoutControlText } from "./control-text.ts";
 export { CorpusIndex } from "./corpus-index.ts";
 export { HttpSearchBackend, type HttpSearchOptions } from "./http-backend.ts";
 export { type ToolOptions, type ToolOptionsInput, toolOptionsSchema } from "./options.ts";
 export { readPages } from "./pages.ts";
+export { PageSummarizer, type PageSummarizerOptions, type SummaryCounts } from "./summary.ts";
 export { searchTools } from "./toolset.ts";
