@@ -191,6 +191,22 @@ class Backend {
   // gate_up [T,2F] in place: becomes its own gradient, from dout [T,F].
   virtual void swiglu_backward(TypedPointer gate_up, ConstTypedPointer dout, int64_t T, int64_t F) = 0;
 
+  // ---- experts. Rows are sorted by expert: those of expert e are [first_rows[e], first_rows[e + 1]), host [E + 1].
+  // out [R,N] = x [R,K] weights[e]^T; all E weights have one shape. Those of experts without rows are not read.
+  virtual void expert_linear_forward(TypedPointer out, ConstTypedPointer x, const Weight* const* weights,
+                                     const int64_t* first_rows, int64_t E) {
+    for (int64_t e = 0; e < E; ++e) {
+      const int64_t count = first_rows[e + 1] - first_rows[e];
+      const Weight& weight = *weights[e];
+      if (count == 0) continue;
+      linear_forward(out + first_rows[e] * weight.rows, x + first_rows[e] * weight.cols, weight, nullptr, {}, count);
+    }
+  }
+  // out [T,C] = residual + sum over j < k of shares[t,j] * values[rows[t,j]], one chain of fused multiply-adds from the
+  // residual on. out may be residual.
+  virtual void combine_rows(TypedPointer out, ConstTypedPointer residual, ConstTypedPointer values, const int32_t* rows,
+                            const float* shares, int64_t T, int64_t k, int64_t C) = 0;
+
   // ---- rows
   // out [R,C] = x[rows].
   virtual void gather_rows(TypedPointer out, ConstTypedPointer x, const int32_t* rows, int64_t R, int64_t C) = 0;

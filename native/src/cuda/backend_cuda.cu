@@ -184,6 +184,10 @@ class CudaBackend final : public Backend {
   void swiglu_backward(TypedPointer gate_up, ConstTypedPointer dout, int64_t T, int64_t F) override {
     guarded([&] { cuda::swiglu_backward(stream(), gate_up, dout, T, F); });
   }
+  void combine_rows(TypedPointer out, ConstTypedPointer residual, ConstTypedPointer values, const int32_t* rows,
+                    const float* shares, int64_t T, int64_t k, int64_t C) override {
+    guarded([&] { cuda::combine_rows(stream(), out, residual, values, rows, shares, T, k, C); });
+  }
   void gather_rows(TypedPointer out, ConstTypedPointer x, const int32_t* rows, int64_t R, int64_t C) override {
     guarded([&] { cuda::gather_rows(stream(), out, x, rows, R, C); });
   }
