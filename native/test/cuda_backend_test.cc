@@ -7,10 +7,12 @@
 #include "base/error.h"
 #include "base/rng.h"
 #include "check.h"
+#include "cuda/attention_plan.h"
 #include "cuda/backend_cuda.h"
 #include "cuda/bias.h"
 #include "cuda/gemm.h"
 #include "cuda/memory.h"
+#include "cuda/staging.h"
 #include "device.h"
 
 namespace {
@@ -156,6 +158,33 @@ EMULATION_TEST(cuda_memory_is_reused_counted_and_checked) {
   memory.free(pinned);
 }
 
+EMULATION_TEST(cuda_memory_knows_what_lies_on_the_host) {
+  cuda::Gpu gpu(0);
+  cuda::Memory memory(gpu);
+  auto* const pinned = static_cast<std::byte*>(memory.allocate_host(1000));
+  auto* const device = static_cast<std::byte*>(memory.allocate(1000));
+  CHECK(memory.is_on_host(pinned) && memory.is_on_host(pinned + 999) && !memory.is_on_host(pinned + 1000));
+  CHECK(!memory.is_on_host(device));
+  memory.free(pinned);
+  CHECK(!memory.is_on_host(pinned));
+  memory.free(device);
+}
+
+EMULATION_TEST(cuda_uploads_go_through_the_ring_and_overwrite_nothing) {
+  cuda::Gpu gpu(0);
+  cuda::Staging staging(gpu);
+  // Together more than the ring; single ones of nothing, of a part's end and of more than a part.
+  constexpr int64_t kPart = cuda::Staging::kPartBytes;
+  for (const int64_t bytes : {int64_t{0}, int64_t{1}, kPart - 64, int64_t{100}, 2 * kPart + 7, 3 * kPart, int64_t{5}}) {
+    std::vector<uint8_t> source(static_cast<size_t>(bytes)), device(source.size() + 1, 0xee);
+    for (size_t i = 0; i < source.size(); ++i) source[i] = static_cast<uint8_t>(i * 7 + i / 251 + source.size());
+    const std::vector<uint8_t> expected = source;
+    staging.upload(device.data(), source.data(), bytes);
+    CHECK(std::equal(expected.begin(), expected.end(), device.begin()) && device.back() == 0xee);
+  }
+  gpu.synchronize();
+}
+
 EMULATION_TEST(cuda_memory_that_runs_out_says_what_to_do) {
   cuda::Gpu gpu(0);
   cuda::Memory memory(gpu);
@@ -167,6 +196,32 @@ EMULATION_TEST(cuda_memory_that_runs_out_says_what_to_do) {
   CHECK(contains(error, "could not allocate 100 MiB on the GPU: 1 MiB are free"));
   CHECK(contains(error, "maxTrainTokens"));
   CHECK(memory.info().allocated_bytes == 0);
+}
+
+EMULATION_TEST(cuda_plans_fit_the_memory_that_was_reserved_for_them) {
+  const AttentionShape shape{4, 2, 16};
+  const auto backend = create_cuda_backend({DType::kFloat32, 0, false});
+  // Sequences of one token need the most lists for each.
+  for (const auto& [count, length] : {std::pair<int64_t, int64_t>{300, 1}, {20, 15}, {17, 17}, {1, 300}}) {
+    const int64_t blocks = (length + 15) / 16;
+    std::vector<int32_t> tables;
+    for (int64_t b = 0; b < count * blocks; ++b) tables.push_back(static_cast<int32_t>(b));
+    std::vector<SequenceSlice> slices;
+    for (int64_t s = 0; s < count; ++s) slices.push_back({s * length, length, 0, tables.data() + s * blocks});
+    const PassLimits limits{shape, 64, count * length, 1, true};
+    backend->reserve(limits);
+    CHECK(backend->reserved_bytes(limits) > 0);
+    cuda::set_emulated_free_bytes(0);
+    for (int i = 0; i < 2; ++i) {  // the first gives its memory back
+      const auto plan = backend->plan_attention(shape, slices.data(), count);
+      CHECK(cuda::cuda_plan(*plan).key_tiles().num_tiles > 0);
+    }
+    cuda::set_emulated_free_bytes(std::numeric_limits<int64_t>::max());
+    // A second plan at the same time has memory of its own.
+    const auto one = backend->plan_attention(shape, slices.data(), count);
+    const auto other = backend->plan_attention(shape, slices.data(), count);
+    CHECK(cuda::cuda_plan(*one).query_tiles().tiles != cuda::cuda_plan(*other).query_tiles().tiles);
+  }
 }
 
 EMULATION_TEST(cuda_backend_that_lost_its_device_fails_every_later_call_with_the_cause) {

@@ -2,6 +2,7 @@
 // unknown state, so after one every call fails with the first cause.
 #include "cuda/backend_cuda.h"
 
+#include <algorithm>
 #include <string>
 #include <type_traits>
 #include <utility>
@@ -20,6 +21,7 @@
 #include "cuda/qk_norm_rope.h"
 #include "cuda/rms_norm.h"
 #include "cuda/rows.h"
+#include "cuda/staging.h"
 #include "cuda/swiglu.h"
 #include "cuda/token_loss.h"
 
@@ -48,8 +50,10 @@ class CudaBackend final : public Backend {
       : options_(options),
         gpu_(options.device),
         memory_(gpu_),
+        staging_(gpu_),
+        plan_arena_(*this),
         workspace_(memory_.allocate(Gemm::kWorkspaceBytes)),
-        results_(memory_.allocate(sizeof(LossStats))),
+        sum_(memory_.allocate(sizeof(double))),
         gemm_(workspace_) {
     WS_CHECK(options.activation_dtype != DType::kFloat16, kUnsupported, "CUDA",
              "activations are float32 or bfloat16, not float16");
@@ -67,8 +71,19 @@ class CudaBackend final : public Backend {
   }
   // Not guarded: what owns memory gives it back also after an error.
   void free(void* pointer) override { memory_.free(pointer); }
+  void reserve(const PassLimits& limits) override {
+    guarded([&] {
+      scratch(largest_scratch(limits));
+      plan_arena_.reserve(attention_plan_bytes(limits.tokens, limits.backward));
+    });
+  }
+  int64_t reserved_bytes(const PassLimits& limits) const override {
+    return largest_scratch(limits) * static_cast<int64_t>(sizeof(float)) +
+           attention_plan_bytes(limits.tokens, limits.backward);
+  }
   void upload(void* device, const void* host, int64_t bytes) override {
-    guarded([&] { gpu_.upload(device, host, bytes); });
+    guarded(
+        [&] { memory_.is_on_host(device) ? gpu_.upload(device, host, bytes) : staging_.upload(device, host, bytes); });
   }
   void download(void* host, const void* device, int64_t bytes) override {
     guarded([&] { gpu_.download(host, device, bytes); });
@@ -159,7 +174,7 @@ class CudaBackend final : public Backend {
   }
   std::unique_ptr<AttentionPlan> plan_attention(const AttentionShape& shape, const SequenceSlice* slices,
                                                 int64_t num_slices) override {
-    return guarded([&] { return cuda::plan_attention(*this, shape, slices, num_slices); });
+    return guarded([&] { return cuda::plan_attention(*this, shape, slices, num_slices, &plan_arena_); });
   }
   void kv_store(const KvBlocks& cache, ConstTypedPointer qkv, const AttentionPlan& plan) override {
     guarded([&] { cuda::kv_store(stream(), cache, qkv, plan); });
@@ -205,20 +220,14 @@ class CudaBackend final : public Backend {
                              scratch(logprob_backward_scratch(R)));
     });
   }
-  void token_loss(float* dlogprobs, LossStats& stats, const float* logprobs, const float* row_entropy,
+  void token_loss(float* dlogprobs, LossStats* stats, const float* logprobs, const float* row_entropy,
                   const Targets& targets, const LossInputs& inputs, const LossSettings& settings) override {
-    guarded([&] {
-      auto* device_stats = static_cast<LossStats*>(results_);
-      cuda::token_loss(stream(), dlogprobs, device_stats, logprobs, row_entropy, targets, inputs, settings);
-      LossStats more{};
-      gpu_.download(&more, device_stats, sizeof(more));
-      add_stats(stats, more);
-    });
+    guarded([&] { cuda::token_loss(stream(), dlogprobs, stats, logprobs, row_entropy, targets, inputs, settings); });
   }
 
   double sum_squares(ConstTypedPointer values, int64_t count) override {
     return guarded([&] {
-      auto* device_sum = static_cast<double*>(results_);
+      auto* device_sum = static_cast<double*>(sum_);
       cuda::sum_squares(stream(), device_sum, values, count, scratch(sum_squares_scratch()));
       double sum = 0;
       gpu_.download(&sum, device_sum, sizeof(sum));
@@ -247,7 +256,18 @@ class CudaBackend final : public Backend {
     }
   }
 
-  // The one temporary array; it grows in the first step. Kernels run in order, so each may use all of it.
+  // Of operations over the limits' rows, in floats.
+  static int64_t largest_scratch(const PassLimits& limits) {
+    const int64_t scoring = logprob_forward_scratch(limits.logit_rows);
+    if (!limits.backward) return scoring;
+    const AttentionShape& shape = limits.attention;
+    return std::max({scoring, embedding_backward_scratch(limits.tokens, limits.hidden_size),
+                     rms_norm_backward_scratch(limits.hidden_size), bias_backward_scratch(shape.qkv_size()),
+                     qk_norm_rope_backward_scratch(shape), attention_backward_scratch(shape, limits.tokens),
+                     logprob_backward_scratch(limits.logit_rows), sum_squares_scratch()});
+  }
+
+  // The one temporary array. Kernels run in order, so each may use all of it.
   float* scratch(int64_t floats) {
     if (floats > scratch_floats_) {
       memory_.free(std::exchange(scratch_, nullptr));
@@ -261,8 +281,10 @@ class CudaBackend final : public Backend {
   CudaBackendOptions options_;
   Gpu gpu_;
   Memory memory_;  // frees what is left
+  Staging staging_;
+  PlanArena plan_arena_;
   void* workspace_;
-  void* results_;  // numbers on their way to the host
+  void* sum_;  // on its way to the host
   Gemm gemm_;
   void* scratch_ = nullptr;
   int64_t scratch_floats_ = 0;

@@ -26,12 +26,18 @@ class Gpu {
   void release_host(void* pointer) noexcept;
   int64_t free_bytes() const;
 
-  // In stream order. `upload` has read `host` when it returns; `download` waits.
+  // In stream order. `upload` and `download` wait; `upload_pinned` reads memory of allocate_host later.
   void upload(void* device, const void* host, int64_t bytes);
+  void upload_pinned(void* device, const void* host, int64_t bytes);
   void download(void* host, const void* device, int64_t bytes);
   void copy(void* out, const void* source, int64_t bytes);
   void zero(void* pointer, int64_t bytes);
   void synchronize();
+  // A point of the stream: the work given before the newest `record`, which `wait` waits for.
+  Event create_event();
+  void destroy_event(Event event) noexcept;
+  void record(Event event);
+  void wait(Event event);
   // Under emulation: fills memory with NaN bits, so that a read of what was not written shows; whether they still are.
   void poison(void* pointer, int64_t bytes);
   bool is_poisoned(const void* pointer, int64_t bytes) const;
@@ -45,6 +51,8 @@ class Gpu {
 void set_emulated_free_bytes(int64_t bytes);
 // The next kernel-side operation (copy, zero, download, synchronize) fails as on a lost device.
 void lose_emulated_device();
+// How often the host has waited for a device so far.
+int64_t num_emulated_waits();
 #endif
 
 }  // namespace wideseek::cuda

@@ -86,6 +86,8 @@ void Gpu::upload(void* device, const void* host, int64_t bytes) {
   copy(device, host, bytes);
 }
 
+void Gpu::upload_pinned(void* device, const void* host, int64_t bytes) { copy(device, host, bytes); }
+
 void Gpu::download(void* host, const void* device, int64_t bytes) {
   synchronize();
   copy(host, device, bytes);
@@ -101,6 +103,16 @@ void Gpu::zero(void* pointer, int64_t bytes) {
 }
 
 void Gpu::synchronize() { check(cudaStreamSynchronize(stream_), "cudaStreamSynchronize"); }
+
+Event Gpu::create_event() {
+  Event event = nullptr;
+  check(cudaEventCreateWithFlags(&event, cudaEventDisableTiming), "cudaEventCreate");
+  return event;
+}
+void Gpu::destroy_event(Event event) noexcept { cudaEventDestroy(event); }
+void Gpu::record(Event event) { check(cudaEventRecord(event, stream_), "cudaEventRecord"); }
+void Gpu::wait(Event event) { check(cudaEventSynchronize(event), "cudaEventSynchronize"); }
+
 void Gpu::poison(void*, int64_t) {}
 bool Gpu::is_poisoned(const void*, int64_t) const { return true; }
 
