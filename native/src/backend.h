@@ -136,6 +136,9 @@ class Backend {
   virtual void synchronize() = 0;
   virtual MemoryInfo memory_info() const = 0;
 
+  // Throws kUnsupported, naming the size, if no kernel takes models of this shape.
+  virtual void check_shape(const AttentionShape&, int64_t /*hidden_size*/) const {}
+
   // ---- weights. `dtype` is fp32 or bf16; products widen bf16 to fp32 exactly.
   virtual std::unique_ptr<Weight> create_weight(int64_t rows, int64_t cols, DType dtype) = 0;
   // Rows [first_row, first_row + num_rows) from / to row-major device fp32; storing rounds to nearest even.

@@ -1,5 +1,6 @@
 // The CUDA backend under emulation, apart from its kernels: memory, matrix products, conversions, a lost device.
 #include <cmath>
+#include <cstdlib>
 #include <limits>
 #include <string>
 #include <vector>
@@ -10,6 +11,7 @@
 #include "cuda/attention_plan.h"
 #include "cuda/backend_cuda.h"
 #include "cuda/bias.h"
+#include "cuda/cublaslt.h"
 #include "cuda/gemm.h"
 #include "cuda/memory.h"
 #include "cuda/staging.h"
@@ -235,8 +237,69 @@ EMULATION_TEST(cuda_backend_that_lost_its_device_fails_every_later_call_with_the
                              error_of([&] { backend->swiglu_forward(nullptr, nullptr, 0, 0); })}) {
     CHECK(error.code() == ErrorCode::kDeviceLost);
     CHECK(contains(error, "the GPU failed before, in synchronize: cudaErrorIllegalAddress"));
+    CHECK(contains(error, "--resume"));
   }
+  cuda::repair_emulated_device();
 }  // and gives its memory back
+
+EMULATION_TEST(cuda_says_what_keeps_a_gpu_from_being_used) {
+  using Facts = cuda::GpuFacts;
+  const Facts good{12040, 12040, 2, "", "Test GPU", 8, 0};
+  const auto changed = [&](auto&& change) {
+    Facts facts = good;
+    change(facts);
+    return facts;
+  };
+  cuda::require_driver(good, 1);
+  cuda::require_driver(changed([](Facts& f) { f.driver_version = 12000; }), 0);  // minor versions are compatible
+  cuda::require_driver(changed([](Facts& f) { f.driver_version = 13000; }), 0);
+  cuda::require_capability(good);
+  struct Case {
+    Facts facts;
+    int index;
+    const char* says;
+  };
+  const Case cases[] = {
+      {changed([](Facts& f) { f.driver_version = 0; }), 0, "the NVIDIA driver is not installed; install it"},
+      {changed([](Facts& f) { f.driver_version = 11080; }), 0,
+       "supports CUDA 11.8, this build needs 12.0 or newer; update"},
+      {changed([](Facts& f) { f.num_gpus = 0; }), 0, "the driver sees none; nvidia-smi must list"},
+      {changed([](Facts& f) { f.count_error = "system not yet initialized"; }), 0,
+       "system not yet initialized; nvidia-smi"},
+      {good, 2, "no CUDA device 2: the driver sees 2"},
+      {changed([](Facts& f) { f.major = 7, f.minor = 5; }), 0,
+       "the GPU Test GPU has compute capability 7.5, 8.0 or later"}};
+  for (const Case& c : cases) {
+    const Error error = error_of([&] {
+      cuda::require_driver(c.facts, c.index);
+      cuda::require_capability(c.facts);
+    });
+    CHECK(error.code() == ErrorCode::kUnsupported && contains(error, c.says));
+  }
+}
+
+EMULATION_TEST(cuda_says_where_it_looked_for_cublaslt) {
+  const char* const before = std::getenv("WIDESEEK_CUBLASLT");
+  const std::string restored = before == nullptr ? "" : before;
+  ::setenv("WIDESEEK_CUBLASLT", "/no/libcublasLt.so.12", 1);
+  const Error missing = error_of([] { cuda::cublaslt::open_library(); });
+  CHECK(missing.code() == ErrorCode::kUnsupported && contains(missing, "/no/libcublasLt.so.12"));
+  CHECK(contains(missing, "pip install") && contains(missing, "WIDESEEK_CUBLASLT"));
+  ::setenv("WIDESEEK_CUBLASLT", "libm.so.6", 1);
+  const Error other = error_of([] { cuda::cublaslt::open_library(); });
+  CHECK(other.code() == ErrorCode::kUnsupported && contains(other, "libm.so.6 has no cublasLtCreate; cuBLAS 12 or 13"));
+  before == nullptr ? ::unsetenv("WIDESEEK_CUBLASLT") : ::setenv("WIDESEEK_CUBLASLT", restored.c_str(), 1);
+}
+
+TEST(cuda_backend_refuses_shapes_that_no_kernel_takes) {
+  const auto backend = device::create(DType::kBFloat16);
+  backend->check_shape({8, 2, 128}, 4096);
+  const Error heads = error_of([&] { backend->check_shape({8, 2, 512}, 4096); });
+  CHECK(heads.code() == ErrorCode::kUnsupported &&
+        contains(heads, "head_dim: got 512; the kernels take even sizes up"));
+  const Error hidden = error_of([&] { backend->check_shape({8, 2, 128}, 16384); });
+  CHECK(hidden.code() == ErrorCode::kUnsupported && contains(hidden, "hidden_size: got 16384"));
+}
 
 TEST(cuda_backend_refuses_what_it_cannot_do) {
   CHECK_THROWS(device::create(DType::kFloat16));

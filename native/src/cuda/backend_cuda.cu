@@ -29,6 +29,9 @@ namespace wideseek {
 namespace cuda {
 namespace {
 
+constexpr const char* kAfterFailure =
+    "; this engine can do no more: start the program again, a run goes on from its last checkpoint with --resume";
+
 // Row-major, in the dtype of activations.
 struct CudaWeight final : Weight {
   CudaWeight(int64_t num_rows, int64_t num_cols, DType type, Memory& owner)
@@ -57,6 +60,8 @@ class CudaBackend final : public Backend {
         gemm_(workspace_) {
     WS_CHECK(options.activation_dtype != DType::kFloat16, kUnsupported, "CUDA",
              "activations are float32 or bfloat16, not float16");
+    // Whether the driver takes the kernels shows when the first one runs.
+    sum_squares(ConstTypedPointer(static_cast<const float*>(nullptr)), 0);
   }
   std::string name() const override { return "cuda"; }
   DType activation_dtype() const override { return options_.activation_dtype; }
@@ -99,10 +104,23 @@ class CudaBackend final : public Backend {
   }
   MemoryInfo memory_info() const override { return memory_.info(); }
 
+  void check_shape(const AttentionShape& shape, int64_t hidden_size) const override {
+    constexpr const char* kOp = "CUDA";
+    WS_CHECK(shape.head_dim % 2 == 0 && shape.head_dim <= kMaxHeadDim, kUnsupported, kOp,
+             "head_dim: got " + std::to_string(shape.head_dim) + "; the kernels take even sizes up to " +
+                 std::to_string(kMaxHeadDim) + "; run this model with device cpu");
+    WS_CHECK(hidden_size <= kMaxNormColumns, kUnsupported, kOp,
+             "hidden_size: got " + std::to_string(hidden_size) + "; the kernels take up to " +
+                 std::to_string(kMaxNormColumns) + "; run this model with device cpu");
+  }
   std::unique_ptr<Weight> create_weight(int64_t rows, int64_t cols, DType dtype) override {
     WS_CHECK(dtype == options_.activation_dtype, kUnsupported, "create_weight",
              "weights and activations must have one dtype on CUDA");
-    return guarded([&] { return std::make_unique<CudaWeight>(rows, cols, dtype, memory_); });
+    return guarded([&] {
+      gemm_.prepare(ProductKind::kForward, rows, cols, dtype, dtype);
+      gemm_.prepare(ProductKind::kBackwardInput, rows, cols, dtype, dtype);
+      return std::make_unique<CudaWeight>(rows, cols, dtype, memory_);
+    });
   }
   void store_weight(Weight& weight, int64_t first_row, int64_t num_rows, const float* source) override {
     guarded([&] { convert(stream(), elements(weight) + first_row * weight.cols, source, num_rows * weight.cols); });
@@ -247,12 +265,13 @@ class CudaBackend final : public Backend {
 
   template <typename F>
   std::invoke_result_t<F> guarded(F&& call) {
-    WS_CHECK(failure_.empty(), kDeviceLost, "CUDA", "the GPU failed before, in " + failure_);
+    WS_CHECK(failure_.empty(), kDeviceLost, "CUDA", "the GPU failed before, in " + failure_ + kAfterFailure);
     try {
       return call();
     } catch (const Error& error) {
-      if (error.code() == ErrorCode::kDeviceLost) failure_ = error.op() + ": " + error.what();
-      throw;
+      if (error.code() != ErrorCode::kDeviceLost) throw;
+      failure_ = error.op() + ": " + error.what();
+      throw Error(error.code(), error.op(), std::string(error.what()) + kAfterFailure);
     }
   }
 

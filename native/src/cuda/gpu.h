@@ -3,8 +3,10 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <string>
 
+#include "cuda/gpu_facts.h"
 #include "cuda/platform.h"
 
 namespace wideseek::cuda {
@@ -47,10 +49,13 @@ class Gpu {
 };
 
 #if defined(WIDESEEK_CUDA_EMULATION)
+// The GPU that the next ones find; by default one that is taken.
+void set_emulated_gpu(const GpuFacts& facts);
 // Bytes that later allocations may take together, to test what happens when there are no more.
 void set_emulated_free_bytes(int64_t bytes);
-// The next kernel-side operation (copy, zero, download, synchronize) fails as on a lost device.
-void lose_emulated_device();
+// From when the condition first holds, operations (copy, zero, download, synchronize) fail as on a lost device.
+void lose_emulated_device(std::function<bool()> when = [] { return true; });
+void repair_emulated_device();
 // How often the host has waited for a device so far.
 int64_t num_emulated_waits();
 #endif

@@ -5,6 +5,7 @@
 #include <limits>
 #include <map>
 #include <new>
+#include <utility>
 #include <vector>
 
 #include "base/error.h"
@@ -17,7 +18,8 @@ constexpr std::align_val_t kAlignment{256};
 constexpr int64_t kNoLimit = std::numeric_limits<int64_t>::max();
 
 int64_t bytes_left = kNoLimit;
-bool lost = false;
+std::function<bool()> is_lost;
+GpuFacts facts{12040, 12040, 1, "", "emulated", 9, 0};
 int64_t num_waits = 0;
 
 void* take(int64_t bytes) {
@@ -45,16 +47,23 @@ void finish_copies(int64_t time) {
   }
 }
 
-void check_alive(const char* op) { WS_CHECK(!lost, kDeviceLost, op, "cudaErrorIllegalAddress: emulated"); }
+void check_alive(const char* op) {
+  if (!is_lost || !is_lost()) return;
+  lose_emulated_device();  // for ever
+  throw Error(ErrorCode::kDeviceLost, op, "cudaErrorIllegalAddress: emulated");
+}
 
 }  // namespace
 
 void set_emulated_free_bytes(int64_t bytes) { bytes_left = bytes; }
-void lose_emulated_device() { lost = true; }
+void lose_emulated_device(std::function<bool()> when) { is_lost = std::move(when); }
+void repair_emulated_device() { is_lost = nullptr; }
+void set_emulated_gpu(const GpuFacts& found) { facts = found; }
 int64_t num_emulated_waits() { return num_waits; }
 
-Gpu::Gpu(int) {
-  lost = false;
+Gpu::Gpu(int index) {
+  require_driver(facts, index);
+  require_capability(facts);
   pinned_copies.clear();
 }
 Gpu::~Gpu() = default;

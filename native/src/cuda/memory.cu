@@ -48,7 +48,7 @@ void* Memory::allocate(int64_t bytes) {
   WS_CHECK(pointer != nullptr, kOutOfMemory, "allocate",
            "could not allocate " + mebibytes(bytes) + " on the GPU: " + mebibytes(gpu_.free_bytes()) +
                " are free, this engine holds " + mebibytes(info_.allocated_bytes) +
-               "; lower maxTrainTokens or kvCacheTokens, set recomputeActivations, or store weights as bfloat16");
+               "; lower maxTrainTokens or kvCacheTokens, set recompute, or store weights as bfloat16");
   gpu_.poison(pointer, size);
   live_[pointer] = {bytes, size, false};
   info_.allocated_bytes += size;
