@@ -56,6 +56,11 @@ export const figures: readonly Figure[] = [
     "cpu.grpo_step.vs_transformers",
     "episodes/s of a whole GRPO step over the least that one on transformers must do",
   ),
+  ratio(
+    "forest.embedded.saved_share",
+    "tokens of episodes that a training pass need not compute, for others share them",
+  ),
+  ratio("forest.embedded.speedup", "forward and backward pass with shared prefixes over one without, same gradients"),
   ratio("gpu.train.<model>.<len>.vs_torch", "training step tokens/s over PyTorch"),
   ratio("gpu.train.<model>.<len>.mfu", "share of the matrix rate measured in the same run (6N + attention FLOPs)"),
   { name: "gpu.attention.fwd_tflops", unit: "TFLOP/s", meaning: "causal, head dimension 128, 16k tokens" },

@@ -5,6 +5,7 @@ import { parseArgs } from "node:util";
 import { BenchModel, bench30m, type ModelShape, modelShapes, qwen3Small, toyShape } from "./bench-model.ts";
 import type { Benchmark, BenchmarkContext } from "./context.ts";
 import { type BenchDevice, openDevice } from "./device.ts";
+import { forestBenchmark } from "./forest.ts";
 import { generateBenchmark } from "./generate.ts";
 import { grpoStepBenchmark } from "./grpo-step.ts";
 import { learningBenchmark } from "./learning.ts";
@@ -23,6 +24,7 @@ const benchmarks: Readonly<Record<string, Benchmark>> = {
   "train-step": trainStepBenchmark,
   "grpo-step": grpoStepBenchmark,
   onpolicy: onPolicyBenchmark,
+  forest: forestBenchmark,
   tools: toolsBenchmark,
   scorer: scorerBenchmark,
   setup: setupBenchmark,

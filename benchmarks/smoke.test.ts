@@ -14,7 +14,14 @@ test("bench --smoke records every benchmark", () => {
     execFileSync(process.execPath, [...args, "--out", directory], { cwd: repositoryRoot, stdio: "pipe" });
     const records = readRecords(directory);
     const names = records.map((record) => record.name);
-    for (const name of ["cpu.prefill32", "cpu.decode4", "cpu.train_step", "cpu.logprob", "cpu.grpo_step"]) {
+    for (const name of [
+      "cpu.prefill32",
+      "cpu.decode4",
+      "cpu.train_step",
+      "cpu.logprob",
+      "cpu.grpo_step",
+      "forest.embedded.speedup",
+    ]) {
       expect(names).toContain(name);
     }
     for (const { value, min, max, n, commit, device } of records) {

@@ -234,8 +234,8 @@ void Trainer::logprobs(const PackedBatch& batch, float temperature, float* logpr
     lengths.push_back(batch.cu_seqlens[s + 1] - batch.cu_seqlens[s] - 1);  // the last token predicts nothing here
     is_target[batch.cu_seqlens[s]] = false;
   }
-  const PrefixForest forest =
-      build_prefix_forest(batch.token_ids, batch.cu_seqlens, lengths.data(), batch.num_sequences);
+  const PrefixForest forest = build_prefix_forest(batch.token_ids, batch.cu_seqlens, lengths.data(),
+                                                  batch.num_sequences, state.options.share_prefixes);
   if (forest.num_rows() == 0) return;
   const TargetPlan plan = plan_targets(batch, forest, is_target, lm_head_chunk_rows(state.model));
   const auto attention = state.plan_attention(forest);
@@ -277,8 +277,8 @@ LossStats Trainer::forward_backward(const PackedBatch& batch, const LossSettings
     }
   }
   LossStats stats{};
-  const PrefixForest forest =
-      build_prefix_forest(batch.token_ids, batch.cu_seqlens, lengths.data(), batch.num_sequences);
+  const PrefixForest forest = build_prefix_forest(batch.token_ids, batch.cu_seqlens, lengths.data(),
+                                                  batch.num_sequences, state.options.share_prefixes);
   if (forest.num_rows() == 0) return stats;
   const TargetPlan plan = plan_targets(batch, forest, is_target, lm_head_chunk_rows(state.model));
   const auto attention = state.plan_attention(forest);
