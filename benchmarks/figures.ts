@@ -60,7 +60,10 @@ export const figures: readonly Figure[] = [
     "forest.embedded.saved_share",
     "tokens of episodes that a training pass need not compute, for others share them",
   ),
-  ratio("forest.embedded.speedup", "forward and backward pass with shared prefixes over one without, same gradients"),
+  ratio(
+    "forest.embedded.speedup",
+    "processor time of forward and backward without shared prefixes over that with them, same gradients",
+  ),
   ratio("gpu.train.<model>.<len>.vs_torch", "training step tokens/s over PyTorch"),
   ratio("gpu.train.<model>.<len>.mfu", "share of the matrix rate measured in the same run (6N + attention FLOPs)"),
   { name: "gpu.attention.fwd_tflops", unit: "TFLOP/s", meaning: "causal, head dimension 128, 16k tokens" },
