@@ -237,9 +237,9 @@ class CpuBackend final : public Backend {
                         float temperature) override {
     cpu::logprob_backward(pool_, dlogits.fp32(), logits, dlogprobs, row_max, row_log_sum, targets, R, V, temperature);
   }
-  void token_loss(float* dlogprobs, LossStats& stats, const float* logprobs, const float* row_entropy,
+  void token_loss(float* dlogprobs, LossStats* stats, const float* logprobs, const float* row_entropy,
                   const Targets& targets, const LossInputs& inputs, const LossSettings& settings) override {
-    cpu::token_loss(dlogprobs, stats, logprobs, row_entropy, targets, inputs, settings);
+    cpu::token_loss(dlogprobs, *stats, logprobs, row_entropy, targets, inputs, settings);
   }
 
   void sample(SampledToken* tokens, const float* logits, const SampleRequest* requests, int64_t R, int64_t V) override {

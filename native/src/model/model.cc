@@ -101,10 +101,14 @@ Model::State::State(Backend& backend, const ModelConfig& config, DType weight_dt
       weight_dtype(weight_dtype),
       table(make_parameter_table(config)),
       attention{config.num_heads, config.num_kv_heads, config.head_dim} {
+  backend.check_shape(attention, config.hidden_size);
+  int64_t largest_transfer = 0;
   for (const StoredTensor& tensor : table.tensors) {
+    largest_transfer = std::max(largest_transfer, std::min(rows_per_transfer(tensor.cols), tensor.rows) * tensor.cols);
     matrices.push_back(tensor.is_matrix ? backend.create_weight(tensor.rows, tensor.cols, weight_dtype) : nullptr);
     vectors.push_back(tensor.is_matrix ? DeviceArray<float>() : DeviceArray<float>(backend, tensor.rows));
   }
+  transfer = DeviceArray<float>(backend, largest_transfer);
 }
 
 void Model::State::reserve_positions(int64_t count) {
@@ -149,11 +153,11 @@ void Model::State::read_fp32(int64_t index, float* out) const {
     return;
   }
   const int64_t step = rows_per_transfer(tensor.cols);
-  DeviceArray<float> rows(backend, std::min(step, num_rows) * tensor.cols);
   for (int64_t row = 0; row < num_rows; row += step) {
     const int64_t count = std::min(step, num_rows - row);
-    load_rows(placement.tensor, placement.first_row + row, count, rows.get());
-    backend.download(out + row * tensor.cols, rows.get(), count * tensor.cols * static_cast<int64_t>(sizeof(float)));
+    load_rows(placement.tensor, placement.first_row + row, count, transfer.get());
+    backend.download(out + row * tensor.cols, transfer.get(),
+                     count * tensor.cols * static_cast<int64_t>(sizeof(float)));
   }
 }
 
@@ -162,14 +166,13 @@ void Model::State::write_fp32(int64_t index, const float* source) {
   const StoredTensor& tensor = table.tensors[placement.tensor];
   const int64_t num_rows = table.parameters[index].shape[0];
   const int64_t step = rows_per_transfer(tensor.cols);
-  DeviceArray<float> rows(backend, std::min(step, num_rows) * tensor.cols);
   for (int64_t row = 0; row < num_rows; row += step) {
     const int64_t count = std::min(step, num_rows - row);
     const int64_t bytes = count * tensor.cols * static_cast<int64_t>(sizeof(float));
-    backend.upload(rows.get(), source + row * tensor.cols, bytes);
-    store_rows(placement.tensor, placement.first_row + row, count, rows.get());
+    backend.upload(transfer.get(), source + row * tensor.cols, bytes);
+    store_rows(placement.tensor, placement.first_row + row, count, transfer.get());
     if (master.count() > 0) {
-      backend.copy(master.get() + tensor.gradient_offset + (placement.first_row + row) * tensor.cols, rows.get(),
+      backend.copy(master.get() + tensor.gradient_offset + (placement.first_row + row) * tensor.cols, transfer.get(),
                    bytes);
     }
   }

@@ -67,6 +67,9 @@ struct Model::State {
   // fp32 master copy in the flat gradient order; only when a Trainer updates bf16 weights.
   DeviceArray<float> master;
 
+  // Rows on their way from or to the host. Kept: a full device must not keep a checkpoint from being written.
+  DeviceArray<float> transfer;
+
   DeviceArray<float> rope_cos, rope_sin;  // [num_positions, D/2]
   int64_t num_positions = 0;
 

@@ -20,6 +20,7 @@ struct TrainerOptions {
   int64_t max_tokens;  // largest packed batch; the workspace is sized for it
   Recompute recompute = Recompute::kNone;
   DType gradient_dtype = DType::kFloat32;  // of weights; bf16 on CUDA only
+  bool share_prefixes = true;              // false only to measure what sharing saves
 };
 
 struct OptimizerSettings {
