@@ -2,7 +2,8 @@
 import { mkdtemp, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { dirname, join } from "node:path";
-import { NativePolicy } from "@wideseek/engine";
+import { type CreateOptions, NativePolicy } from "@wideseek/engine";
+import type { BenchSizes } from "./sizes.ts";
 
 export interface ModelShape {
   name: string;
@@ -42,35 +43,84 @@ export const toyShape: ModelShape = {
 export const rmsNormEps = 1e-6;
 export const ropeTheta = 1e6;
 
-/** A model folder in a temporary place, removed on disposal. */
-export class BenchModel implements AsyncDisposable {
-  readonly directory: string;
-  readonly shape: ModelShape;
+/** The true sizes of Qwen3-0.6B. */
+export const qwen3Small: ModelShape = {
+  name: "0_6b",
+  vocabSize: 151_936,
+  hiddenSize: 1024,
+  intermediateSize: 3072,
+  numLayers: 28,
+  numHeads: 16,
+  numKvHeads: 8,
+  headDim: 128,
+};
 
-  private constructor(directory: string, shape: ModelShape) {
-    this.directory = directory;
+/** The true sizes of Qwen3-4B. */
+export const qwen3Large: ModelShape = {
+  name: "4b",
+  vocabSize: 151_936,
+  hiddenSize: 2560,
+  intermediateSize: 9728,
+  numLayers: 36,
+  numHeads: 32,
+  numKvHeads: 8,
+  headDim: 128,
+};
+
+export const modelShapes: readonly ModelShape[] = [bench30m, qwen3Small, qwen3Large];
+
+type OpenOptions = Pick<CreateOptions, "threads" | "kvCacheTokens" | "maxTrainTokens">;
+
+/**
+ * Random weights, opened on one device. For the CPU they lie in a folder, which peers read too, in a temporary place
+ * that is removed on disposal; a GPU draws them anew each time, for no peer reads those.
+ */
+export class BenchModel implements AsyncDisposable {
+  readonly #directory: string | null;
+  readonly shape: ModelShape;
+  readonly #sizes: BenchSizes;
+
+  private constructor(directory: string | null, shape: ModelShape, sizes: BenchSizes) {
+    this.#directory = directory;
     this.shape = shape;
+    this.#sizes = sizes;
   }
 
-  static async create(shape: ModelShape): Promise<BenchModel> {
+  static async create(shape: ModelShape, device: "cpu" | "cuda", sizes: BenchSizes): Promise<BenchModel> {
+    if (device === "cuda") return new BenchModel(null, shape, sizes);
     const parent = await mkdtemp(join(tmpdir(), "wideseek-bench-"));
     const directory = join(parent, "model");
     await using policy = await NativePolicy.create(huggingFaceConfig(shape), 0n, { device: "cpu" });
     await policy.saveWeights(directory);
-    return new BenchModel(directory, shape);
+    return new BenchModel(directory, shape, sizes);
   }
 
-  async open(options: { threads: number; kvCacheTokens: number; maxTrainTokens: number }): Promise<NativePolicy> {
-    const maxContextTokens = Math.min(4096, options.kvCacheTokens);
-    return await NativePolicy.load({ modelDir: this.directory, device: "cpu", maxContextTokens, ...options });
+  /** @throws Error on a GPU */
+  get directory(): string {
+    if (this.#directory === null) throw new Error("a benchmark model on a GPU has no folder");
+    return this.#directory;
+  }
+
+  async open(options: OpenOptions & { kvCacheTokens: number }): Promise<NativePolicy> {
+    const { maxBatchTokens } = this.#sizes;
+    const maxContextTokens = Math.min(this.#sizes.maxContextTokens, options.kvCacheTokens);
+    const all = { maxContextTokens, maxBatchTokens, ...options };
+    if (this.#directory !== null) {
+      return await NativePolicy.load({ modelDir: this.#directory, device: "cpu", ...all });
+    }
+    return await NativePolicy.create(huggingFaceConfig(this.shape), 0n, {
+      device: "cuda",
+      weightDtype: "bfloat16",
+      ...all,
+    });
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
-    await rm(dirname(this.directory), { recursive: true, force: true });
+    if (this.#directory !== null) await rm(dirname(this.#directory), { recursive: true, force: true });
   }
 }
 
-function huggingFaceConfig(shape: ModelShape): Record<string, unknown> {
+export function huggingFaceConfig(shape: ModelShape): Record<string, unknown> {
   return {
     architectures: ["Qwen3ForCausalLM"],
     model_type: "qwen3",

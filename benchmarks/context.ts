@@ -1,12 +1,17 @@
 // What every benchmark file gets, and the form of what it gives back.
 import type { BenchModel, ModelShape } from "./bench-model.ts";
+import type { BenchDevice } from "./device.ts";
 import type { LlamaCppPeer } from "./peers/llamacpp.ts";
 import type { TorchPeer } from "./peers/torch.ts";
 import type { Measurement } from "./record.ts";
+import type { BenchSizes } from "./sizes.ts";
 
 export interface BenchmarkContext {
   /** Toy sizes: only that everything runs. */
   smoke: boolean;
+  /** Of the models; everything else runs on the CPU. */
+  device: BenchDevice;
+  sizes: BenchSizes;
   threads: number;
   rounds: number;
   /** Pages of the synthetic corpus. */

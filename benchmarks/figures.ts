@@ -56,6 +56,14 @@ export const figures: readonly Figure[] = [
     "cpu.grpo_step.vs_transformers",
     "episodes/s of a whole GRPO step over the least that one on transformers must do",
   ),
+  ratio(
+    "forest.embedded.saved_share",
+    "tokens of episodes that a training pass need not compute, for others share them",
+  ),
+  ratio(
+    "forest.embedded.speedup",
+    "processor time of forward and backward without shared prefixes over that with them, same gradients",
+  ),
   ratio("gpu.train.<model>.<len>.vs_torch", "training step tokens/s over PyTorch"),
   ratio("gpu.train.<model>.<len>.mfu", "share of the matrix rate measured in the same run (6N + attention FLOPs)"),
   { name: "gpu.attention.fwd_tflops", unit: "TFLOP/s", meaning: "causal, head dimension 128, 16k tokens" },
@@ -79,6 +87,17 @@ export const figures: readonly Figure[] = [
   { name: "episodes.1000.lost", unit: "1", meaning: "under injected faults" },
   { name: "episodes.1000.loop_delay_p99_ms", unit: "ms", meaning: "under injected faults" },
   { name: "episodes.1000.peak_rss_mb", unit: "MB", meaning: "under injected faults" },
+  {
+    name: "suite.table1.<row>.item_f1",
+    unit: "1",
+    meaning:
+      "a row of Table 1 on the embedded world, item F1 Avg@4, scripted models in the place of other systems' weights",
+  },
+  {
+    name: "suite.table2.<row>.qa",
+    unit: "1",
+    meaning: "a row of Table 2 on single facts of the embedded world, Avg@4",
+  },
   { name: "pipeline.20k.seconds", unit: "s", meaning: "data construction against the scripted server" },
   { name: "pipeline.20k.rss_mb", unit: "MB", meaning: "data construction against the scripted server" },
   { name: "pipeline.20k.keep_recall", unit: "1", meaning: "data construction against the scripted server" },
@@ -92,3 +111,65 @@ export function isFigure(figure: Figure, name: string): boolean {
   const parts = figure.name.split(/<\w+>/).map((part) => part.replaceAll(".", "\\."));
   return new RegExp(`^${parts.join("[^.]+")}$`).test(name);
 }
+
+/** A line of a goal that only a GPU can decide, and what decides it there. */
+export interface Goal {
+  goal: string;
+  /** Run from a clone or, `run.sh`, from the packed bundle on a GPU host. */
+  command: string;
+  /** Figures whose records show that it was measured; with none it stays open until a person closes it. */
+  figures: readonly string[];
+}
+
+const acceptance = "sh build/gpu-bundle/run.sh (after pnpm run pack:gpu)";
+
+/** What the CUDA training path is done by, beyond what runs without a GPU. */
+export const gpuGoals: readonly Goal[] = [
+  {
+    goal: "golden cases pass, fp32 within 1e-4 and bf16 no worse than 1.5 times PyTorch's error",
+    command: acceptance,
+    figures: [],
+  },
+  {
+    goal: "log-probabilities and gradients of Qwen3-0.6B and 4B at their true shapes agree with transformers",
+    command: "no command yet: needs transformers on the GPU host",
+    figures: [],
+  },
+  { goal: "compute-sanitizer (memcheck, racecheck) is clean on small cases", command: acceptance, figures: [] },
+  {
+    goal: "training step at least 1.2 times PyTorch's tokens/s at 0.6B and 4B, 2k, 8k and 32k",
+    command: acceptance,
+    figures: ["gpu.train.<model>.<len>.vs_torch"],
+  },
+  {
+    goal: "Qwen3-4B at 8k: at least 50 % of the measured matrix rate",
+    command: acceptance,
+    figures: ["gpu.train.4b.8k.mfu"],
+  },
+  {
+    goal: "attention at least 450 TFLOP/s forward and 350 backward (causal, head dimension 128, 16k)",
+    command: acceptance,
+    figures: ["gpu.attention.fwd_tflops", "gpu.attention.bwd_tflops"],
+  },
+  { goal: "memory-bound kernels at 85 % of the measured copy bandwidth", command: acceptance, figures: [] },
+  {
+    goal: "a GRPO step of Qwen3-4B at 32,000 tokens leaves 30 GB of one card, peak within 5 % of the plan",
+    command: acceptance,
+    figures: ["gpu.train.4b.32k.peak_gb", "gpu.train.4b.32k.plan_error"],
+  },
+  {
+    goal: "the embedded default learns on the GPU as on the CPU",
+    command: "pnpm run bench learning --device cuda",
+    figures: ["gpu.learning.seed0.f1_after"],
+  },
+  {
+    goal: "the cost of the batch-invariant mode",
+    command: "no command yet: the mode is the only one there is",
+    figures: ["onpolicy.gpu.cost"],
+  },
+  {
+    goal: "speed of generation, scoring and GRPO steps at true shapes",
+    command: "pnpm run bench --device cuda; pnpm run bench --device cuda --shape 4b",
+    figures: ["onpolicy.gpu.max_abs_diff"],
+  },
+];

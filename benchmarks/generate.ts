@@ -2,9 +2,9 @@
 import type { Policy } from "@wideseek/core";
 import { RandomTokens } from "./bench-model.ts";
 import type { Benchmark, BenchmarkContext } from "./context.ts";
+import { dtypeOf, figureName } from "./device.ts";
 import { alternate, median, ratios, timeSeconds } from "./measure.ts";
 import type { LlamaCppPeer } from "./peers/llamacpp.ts";
-import { decodeShape } from "./peers/torch.ts";
 import type { Measurement } from "./record.ts";
 
 const greedy = { temperature: 0, topP: 1, topK: 0, minP: 0 };
@@ -56,7 +56,7 @@ async function* measurePrefill(
   tokens: RandomTokens,
 ): AsyncGenerator<Measurement> {
   const { llamaCpp, rounds, shape } = context;
-  for (const length of context.smoke ? [32] : [512, 2048]) {
+  for (const length of context.sizes.prefill) {
     const { ours, peer } = await alternate(
       {
         ours: () => prefill(policy, tokens.take(length)),
@@ -64,13 +64,14 @@ async function* measurePrefill(
       },
       rounds,
     );
-    const params = { shape: shape.name, dtype: "fp32", promptTokens: length };
-    yield { name: `cpu.prefill${length}`, unit: "token/s", values: ours, params };
+    const params = { shape: shape.name, dtype: dtypeOf(context.device), promptTokens: length };
+    const name = figureName(context, "prefill", length);
+    yield { name, unit: "token/s", values: ours, params };
     if (llamaCpp) {
       const absolute = { oursTokensPerSecond: median(ours), peerTokensPerSecond: median(peer), peer: llamaCpp.name };
       const values = ratios(ours, peer);
       yield {
-        name: `cpu.prefill${length}.vs_llamacpp`,
+        name: `${name}.vs_llamacpp`,
         unit: "ratio",
         values,
         params: { ...params, ...absolute },
@@ -140,10 +141,10 @@ async function againstLlamaCpp(
 }
 
 export const generateBenchmark: Benchmark = async function* (context) {
-  const { shape, model, rounds, threads, smoke } = context;
-  const batches = smoke ? [1, 4] : [1, 8, 32, 128];
-  const sizes = smoke ? { prompt: 16, new: 8 } : decodeShape;
-  const kvCacheTokens = Math.max(4096, Math.max(...batches) * (sizes.prompt + sizes.new + 64));
+  const { shape, model, rounds, threads } = context;
+  const { batches, ...sizes } = context.sizes.decode;
+  const longest = Math.max(4096, ...context.sizes.prefill.map((length) => length + 64));
+  const kvCacheTokens = Math.max(longest, Math.max(...batches) * (sizes.prompt + sizes.new + 64));
   await using policy = await model.open({ threads, kvCacheTokens, maxTrainTokens: 64 });
   const tokens = new RandomTokens(shape.vocabSize);
   yield* measurePrefill(context, policy, tokens);
@@ -151,12 +152,14 @@ export const generateBenchmark: Benchmark = async function* (context) {
   for (const batch of batches) {
     const prompts = (): Int32Array[] => freshPrompts(tokens, batch, sizes.prompt);
     const ours = async (): Promise<number> => (await decode(policy, prompts(), sizes.new)).tokensPerSecond;
-    const params = { shape: shape.name, dtype: "fp32", batch, promptTokens: sizes.prompt, newTokens: sizes.new };
+    const dtype = dtypeOf(context.device);
+    const params = { shape: shape.name, dtype, batch, promptTokens: sizes.prompt, newTokens: sizes.new };
+    const figure = figureName(context, "decode", batch);
     const peers = batch === 128 ? [] : context.torch;
     const peerRuns = peers.map((peer) => [peer.name, async () => (await peer.decode(batch)).tokensPerSecond] as const);
     const results = await alternate<string, number>({ ours, ...Object.fromEntries(peerRuns) }, rounds);
     const values = results.ours ?? [];
-    yield { name: `cpu.decode${batch}`, unit: "token/s", values, params };
+    yield { name: figure, unit: "token/s", values, params };
 
     const best = peers
       .map((peer) => ({ peer, rates: results[peer.name] ?? [] }))
@@ -168,14 +171,14 @@ export const generateBenchmark: Benchmark = async function* (context) {
         peerTokensPerSecond: median(best.rates),
         peer: best.peer.name,
       };
-      const name = `cpu.decode${batch}.vs_${against}`;
+      const name = `${figure}.vs_${against}`;
       yield { name, unit: "ratio", values: ratios(values, best.rates), params: { ...params, ...absolute } };
     }
     if (context.llamaCpp && batch <= 32) {
       const run = (batchPrompts: readonly Int32Array[]): Promise<Decoded> => decode(policy, batchPrompts, sizes.new);
       const comparison = await againstLlamaCpp(context, context.llamaCpp, run, prompts, sizes.new);
       yield {
-        name: `cpu.decode${batch}.vs_llamacpp`,
+        name: `${figure}.vs_llamacpp`,
         ...comparison,
         params: { ...params, ...comparison.params },
       };

@@ -10,9 +10,10 @@ import {
 } from "@wideseek/core";
 import { RandomTokens } from "./bench-model.ts";
 import type { Benchmark } from "./context.ts";
+import { dtypeOf, figureName } from "./device.ts";
 import { alternate, median } from "./measure.ts";
-import { grpoShape } from "./peers/torch.ts";
 import type { Measurement } from "./record.ts";
+import type { BenchSizes } from "./sizes.ts";
 import { optimizerSettings } from "./train-step.ts";
 
 const loss: LossSettings = {
@@ -64,7 +65,7 @@ function reward(episode: Episode): number {
   return new Set(sampled).size / sampled.length;
 }
 
-export type GrpoSizes = Record<keyof typeof grpoShape, number>;
+export type GrpoSizes = BenchSizes["grpo"];
 type Phases = Record<"generate" | "pack" | "train" | "optimizer", number>;
 
 async function grpoStep(
@@ -99,8 +100,9 @@ async function grpoStep(
   return { seconds: ((marks.at(-1) ?? 0) - (marks[0] ?? 0)) / 1000, phases };
 }
 
-export const grpoStepBenchmark: Benchmark = async function* ({ shape, model, threads, rounds, smoke, torch }) {
-  const sizes: GrpoSizes = smoke ? { prompts: 2, group: 2, prompt: 8, new: 8 } : grpoShape;
+export const grpoStepBenchmark: Benchmark = async function* (context) {
+  const { shape, model, threads, rounds, torch } = context;
+  const sizes = context.sizes.grpo;
   const numEpisodes = sizes.prompts * sizes.group;
   const maxTrainTokens = numEpisodes * (sizes.prompt + sizes.new);
   await using policy = await model.open({ threads, kvCacheTokens: 4 * maxTrainTokens, maxTrainTokens });
@@ -121,18 +123,19 @@ export const grpoStepBenchmark: Benchmark = async function* ({ shape, model, thr
   const results = ours.filter((result) => result !== null);
   const peerResults = theirs.filter((result) => result !== null);
   const perSecond = results.map((result) => numEpisodes / result.seconds);
-  const params = { shape: shape.name, dtype: "fp32", ...sizes };
+  const params = { shape: shape.name, dtype: dtypeOf(context.device), ...sizes };
+  const figure = figureName(context, "grpo_step");
   const measured: Measurement[] = [
-    { name: "cpu.grpo_step", unit: "episode/s", values: perSecond, params },
+    { name: figure, unit: "episode/s", values: perSecond, params },
     ...(["generate", "pack", "train", "optimizer"] as const).map((phase): Measurement => {
       const values = results.map((result) => result.phases[phase] ?? 0);
-      return { name: `cpu.grpo_step.${phase}_seconds`, unit: "s", values, params };
+      return { name: `${figure}.${phase}_seconds`, unit: "s", values, params };
     }),
   ];
   if (peerStep && peerResults.length > 0) {
     const peerPerSecond = peerResults.map((result) => numEpisodes / result.seconds);
     measured.push({
-      name: `cpu.grpo_step.vs_${peerStep.of}`,
+      name: `${figure}.vs_${peerStep.of}`,
       unit: "ratio",
       values: perSecond.map((value, round) => value / (peerPerSecond[round] ?? Number.NaN)),
       params: {

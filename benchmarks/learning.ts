@@ -19,14 +19,21 @@ interface Curve {
 }
 
 /** Each seed's shipped and trained model; the same held-out questions and evaluation seed for both. */
-export const learningBenchmark: Benchmark = async function* ({ smoke }) {
-  const base = join(repositoryRoot, "runs", smoke ? "learning-smoke" : "learning");
+export const learningBenchmark: Benchmark = async function* ({ smoke, device }) {
+  const onGpu = device.kind === "cuda";
+  const base = join(repositoryRoot, "runs", `learning${onGpu ? "-gpu" : ""}${smoke ? "-smoke" : ""}`);
+  for await (const measurement of measureLearning(base, smoke, onGpu)) {
+    yield onGpu ? { ...measurement, name: `gpu.${measurement.name}` } : measurement;
+  }
+};
+
+async function* measureLearning(base: string, smoke: boolean, onGpu: boolean): AsyncGenerator<Measurement> {
   const seeds = smoke ? [0] : SEEDS;
   const curves: Curve[] = [];
   const widthCurves: { name: string; sweep: SweepReport }[] = [];
   for (const seed of seeds) {
     const directory = join(base, `seed${seed}`);
-    const config = await runConfig(seed, smoke);
+    const config = await runConfig(seed, smoke, onGpu);
     const { model, seconds } = await train(config, join(directory, "train"));
     if (seconds !== undefined) yield figure("learning.seconds", "s", seconds, { config: CONFIG, seed });
     curves.push({ name: `seed ${seed}`, points: await learningCurve(join(directory, "train")) });
@@ -47,13 +54,13 @@ export const learningBenchmark: Benchmark = async function* ({ smoke }) {
       }
     }
   }
-  if (!smoke) await writePlots(curves, widthCurves);
-  for (const seed of seeds) yield* singleAgent(seed, base, smoke);
-};
+  if (!smoke && !onGpu) await writePlots(curves, widthCurves);
+  for (const seed of seeds) yield* singleAgent(seed, base, smoke, onGpu);
+}
 
 /** The same recipe for one agent alone: what a team must beat. */
-async function* singleAgent(seed: number, base: string, smoke: boolean): AsyncGenerator<Measurement> {
-  const config = await runConfig(seed, smoke);
+async function* singleAgent(seed: number, base: string, smoke: boolean, onGpu: boolean): AsyncGenerator<Measurement> {
+  const config = await runConfig(seed, smoke, onGpu);
   const single: RunConfig = {
     ...config,
     agents: { ...config.agents, workflow: "sa" },
@@ -74,10 +81,11 @@ async function writePlots(curves: Curve[], widthCurves: { name: string; sweep: S
   await writeFile(join(plots, "learning-curves.svg"), lineChart({ ...labels, yRange: [0, 1], series: curves }));
 }
 
-async function runConfig(seed: number, smoke: boolean): Promise<RunConfig> {
+async function runConfig(seed: number, smoke: boolean, onGpu: boolean): Promise<RunConfig> {
   const file = join(repositoryRoot, CONFIG);
   const small = ["train.steps=1", "train.questionsPerStep=2", "train.groupSize=2", "eval.maxTasks=2", "eval.samples=1"];
   const overrides = [`run.seed=${seed}`, `eval.seed=${seed}`, ...(smoke ? small : [])];
+  if (onGpu) overrides.push("engine.device=cuda");
   return await loadConfig({ file, overrides });
 }
 

@@ -2,9 +2,11 @@
 import { existsSync } from "node:fs";
 import { join, resolve } from "node:path";
 import { parseArgs } from "node:util";
-import { BenchModel, bench30m, toyShape } from "./bench-model.ts";
+import { BenchModel, bench30m, type ModelShape, modelShapes, qwen3Small, toyShape } from "./bench-model.ts";
 import type { Benchmark, BenchmarkContext } from "./context.ts";
+import { type BenchDevice, openDevice } from "./device.ts";
 import { episodesBenchmark } from "./episodes.ts";
+import { forestBenchmark } from "./forest.ts";
 import { generateBenchmark } from "./generate.ts";
 import { grpoStepBenchmark } from "./grpo-step.ts";
 import { learningBenchmark } from "./learning.ts";
@@ -14,6 +16,8 @@ import { openTorchPeers, type TorchPeer } from "./peers/torch.ts";
 import { appendRecord, type BenchmarkRecord, repositoryRoot, runFacts, toRecord } from "./record.ts";
 import { scorerBenchmark } from "./scorer.ts";
 import { setupBenchmark } from "./setup.ts";
+import { type BenchSizes, cpuSizes, gpuSizes, toySizes } from "./sizes.ts";
+import { suitesBenchmark } from "./suites.ts";
 import { toolsBenchmark } from "./tools.ts";
 import { trainStepBenchmark } from "./train-step.ts";
 
@@ -22,17 +26,23 @@ const benchmarks: Readonly<Record<string, Benchmark>> = {
   "train-step": trainStepBenchmark,
   "grpo-step": grpoStepBenchmark,
   onpolicy: onPolicyBenchmark,
+  forest: forestBenchmark,
   tools: toolsBenchmark,
   scorer: scorerBenchmark,
   episodes: episodesBenchmark,
   setup: setupBenchmark,
   learning: learningBenchmark,
+  suites: suitesBenchmark,
 };
 /** They need two minutes in which nothing else runs, a network, and an hour. */
-const onlyByName = ["episodes", "setup", "learning"];
+const onlyByName = ["episodes", "setup", "learning", "suites"];
+/** Of what runs a model; the others know no GPU. */
+const onDevice = ["generate", "train-step", "grpo-step", "onpolicy", "learning"];
 
 const usage = `usage: pnpm run bench [NAME...] [options]
   NAME                  ${Object.keys(benchmarks).join(", ")}; default: all but ${onlyByName.join(", ")}
+  --device DEVICE       cpu (default), cuda, or auto: where the model of ${onDevice.join(", ")} runs
+  --shape NAME          ${modelShapes.map(({ name }) => name).join(", ")}; default ${bench30m.name}, on a GPU ${qwen3Small.name}
   --smoke               toy sizes, nothing is recorded unless --out is given
   --out DIR             where records are appended; default benchmarks/results
   --threads N           default 2
@@ -47,6 +57,8 @@ function fail(message: string): never {
   console.error(`${message}\n${usage}`);
   process.exit(2);
 }
+
+const messageOf = (error: unknown): string => (error instanceof Error ? error.message : String(error));
 
 function count(name: string, text: string): number {
   const value = Number(text);
@@ -63,6 +75,8 @@ function parseCommandLine() {
       allowPositionals: true,
       options: {
         smoke: { type: "boolean", default: false },
+        device: { type: "string", default: "cpu" },
+        shape: { type: "string" },
         help: { type: "boolean", default: false },
         out: { type: "string" },
         threads: { type: "string", default: "2" },
@@ -85,6 +99,32 @@ function printRecord({ name, value, unit, min, max, n }: BenchmarkRecord): void 
   console.log(`${name.padEnd(36)} ${show(value).padStart(10)} ${unit.padEnd(10)} ${show(min)}–${show(max)} n=${n}`);
 }
 
+/** Ends the program with one line if the device cannot be had. */
+async function chooseDevice(wanted: string): Promise<BenchDevice> {
+  if (wanted !== "cpu" && wanted !== "cuda" && wanted !== "auto") {
+    return fail(`--device ${wanted}: must be cpu, cuda or auto`);
+  }
+  try {
+    const device = await openDevice(wanted);
+    if (device.note !== undefined) console.error(device.note);
+    return device;
+  } catch (error) {
+    console.error(`error: --device ${wanted}: ${messageOf(error)}`);
+    process.exit(2);
+  }
+}
+
+function chooseShape(name: string | undefined, device: BenchDevice, smoke: boolean): ModelShape {
+  if (smoke) return toyShape;
+  if (name === undefined) return device.kind === "cpu" ? bench30m : qwen3Small;
+  return modelShapes.find((shape) => shape.name === name) ?? fail(`--shape ${name}: no such shape`);
+}
+
+function chooseSizes(device: BenchDevice, smoke: boolean): BenchSizes {
+  if (smoke) return toySizes;
+  return device.kind === "cpu" ? cpuSizes : gpuSizes;
+}
+
 const { args, values, positionals } = parseCommandLine();
 if (values.help) {
   console.log(usage);
@@ -93,14 +133,22 @@ if (values.help) {
 const unknown = positionals.find((name) => !(name in benchmarks));
 if (unknown !== undefined) fail(`${unknown}: no such benchmark`);
 
+const device = await chooseDevice(values.device);
+const hostOnly = positionals.find((name) => !onDevice.includes(name));
+if (device.kind === "cuda" && hostOnly !== undefined) fail(`${hostOnly}: knows no GPU, leave out --device`);
+
 const threads = count("threads", values.threads);
-const shape = values.smoke ? toyShape : bench30m;
+const shape = chooseShape(values.shape, device, values.smoke);
+const sizes = chooseSizes(device, values.smoke);
 const defaultData = join(repositoryRoot, "../shared/data");
 const dataDirectory = values.data ?? (existsSync(defaultData) ? defaultData : null);
 const out = values.out ?? (values.smoke ? undefined : join(repositoryRoot, "benchmarks/results"));
-const facts = runFacts(threads, args);
+const facts = runFacts(device.description, threads, args);
+if ((values["peer-python"] || values["peer-llamacpp"]) && (device.kind === "cuda" || values.shape !== undefined)) {
+  fail("--peer-*: the peers run the default shape on the CPU; a GPU's are part of benchmarks/gpu-acceptance");
+}
 
-await using model = await BenchModel.create(shape);
+await using model = await BenchModel.create(shape, device.kind, sizes);
 await using peers = new AsyncDisposableStack();
 let torch: TorchPeer[] = [];
 let llamaCpp: LlamaCppPeer | null = null;
@@ -113,11 +161,13 @@ try {
   if (folder) llamaCpp = peers.use(await openLlamaCppPeer(resolve(folder), model, threads));
 } catch (error) {
   await model[Symbol.asyncDispose]();
-  fail(error instanceof Error ? error.message : String(error));
+  fail(messageOf(error));
 }
 
 const context: BenchmarkContext = {
   smoke: values.smoke,
+  device,
+  sizes,
   threads,
   rounds: count("rounds", values.rounds ?? (values.smoke ? "1" : "5")),
   passages: count("passages", values.passages),
@@ -128,7 +178,8 @@ const context: BenchmarkContext = {
   llamaCpp,
 };
 
-const byDefault = Object.keys(benchmarks).filter((name) => !onlyByName.includes(name));
+const canRun = (name: string): boolean => device.kind === "cpu" || onDevice.includes(name);
+const byDefault = Object.keys(benchmarks).filter((name) => !onlyByName.includes(name) && canRun(name));
 for (const name of positionals.length > 0 ? positionals : byDefault) {
   for await (const measurement of (benchmarks[name] as Benchmark)(context)) {
     const record = toRecord(measurement, facts, new Date());

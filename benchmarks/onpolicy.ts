@@ -1,16 +1,16 @@
 // Largest difference between log-probabilities recorded while sampling and those of the training forward.
 import { RandomTokens } from "./bench-model.ts";
 import type { Benchmark } from "./context.ts";
+import { dtypeOf } from "./device.ts";
 
 const sampling = { temperature: 1, topP: 1, topK: 0, minP: 0 };
 
-export const onPolicyBenchmark: Benchmark = async function* ({ shape, model, threads, smoke }) {
-  const numAgents = smoke ? 4 : 64;
-  const maxNewTokens = smoke ? 8 : 64;
+export const onPolicyBenchmark: Benchmark = async function* ({ shape, model, threads, device, sizes }) {
+  const { agents: numAgents, new: maxNewTokens } = sizes.onPolicy;
   await using policy = await model.open({ threads, kvCacheTokens: numAgents * 512, maxTrainTokens: numAgents * 512 });
   const tokens = new RandomTokens(shape.vocabSize);
   // Agents of a question share a prefix; lengths differ, so that sequences join and leave the batch.
-  const shared = tokens.take(smoke ? 8 : 96);
+  const shared = tokens.take(sizes.onPolicy.shared);
   const prompts = Array.from({ length: numAgents }, (_, agent) => {
     const own = tokens.take(1 + (agent % 37));
     return agent % 2 === 0 ? Int32Array.of(...shared, ...own) : own;
@@ -35,7 +35,8 @@ export const onPolicyBenchmark: Benchmark = async function* ({ shape, model, thr
       numCompared++;
     }
   }
-  const params = { shape: shape.name, dtype: "fp32", agents: numAgents, newTokens: maxNewTokens };
-  yield { name: "onpolicy.cpu.max_abs_diff", unit: "nats", values: [largest], params };
-  yield { name: "onpolicy.cpu.tokens", unit: "1", values: [numCompared], params };
+  const params = { shape: shape.name, dtype: dtypeOf(device), agents: numAgents, newTokens: maxNewTokens };
+  const prefix = device.kind === "cpu" ? "onpolicy.cpu" : "onpolicy.gpu";
+  yield { name: `${prefix}.max_abs_diff`, unit: "nats", values: [largest], params };
+  yield { name: `${prefix}.tokens`, unit: "1", values: [numCompared], params };
 };

@@ -1,11 +1,11 @@
 // A process that does nothing but train, to read its peak memory: `peak-memory.ts MODEL_DIR THREADS smoke|full`.
 import { NativePolicy } from "@wideseek/engine";
 import { RandomTokens } from "./bench-model.ts";
-import { trainShape } from "./peers/torch.ts";
+import { cpuSizes, toySizes } from "./sizes.ts";
 import { randomBatch, trainStep } from "./train-step.ts";
 
 const [modelDir = "", threads = "2", size] = process.argv.slice(2);
-const sizes = size === "smoke" ? { batch: 2, length: 16 } : trainShape;
+const { train: sizes } = size === "smoke" ? toySizes : cpuSizes;
 const maxTrainTokens = sizes.batch * sizes.length;
 await using policy = await NativePolicy.load({
   modelDir,

@@ -1,7 +1,6 @@
 // One measured figure as a JSON line, with the machine and commit it came from. Owns benchmarks/results/*.jsonl.
 import { execFileSync } from "node:child_process";
 import { appendFileSync, mkdirSync } from "node:fs";
-import { cpus } from "node:os";
 import { dirname, join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { median } from "./measure.ts";
@@ -47,9 +46,9 @@ function git(...args: string[]): string {
 }
 
 /** Results do not make a tree dirty: a second benchmark of the same commit is still of that commit. */
-export function runFacts(threads: number, args: readonly string[]): RunFacts {
+export function runFacts(device: string, threads: number, args: readonly string[]): RunFacts {
   return {
-    device: `${cpus()[0]?.model.trim() ?? "unknown CPU"}, ${cpus().length} cores`,
+    device,
     threads,
     commit: git("rev-parse", "--short=12", "HEAD"),
     dirty: git("status", "--porcelain", "--", ".", ":!benchmarks/results", ":!BENCHMARKS.md") !== "",

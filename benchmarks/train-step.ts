@@ -4,8 +4,9 @@ import { fileURLToPath } from "node:url";
 import type { PackedBatch, Trainer } from "@wideseek/core";
 import { RandomTokens } from "./bench-model.ts";
 import type { Benchmark, BenchmarkContext } from "./context.ts";
+import { dtypeOf, figureName } from "./device.ts";
 import { alternate, median, ratios, timeSeconds } from "./measure.ts";
-import { logprobShape, type PeerResult, trainShape } from "./peers/torch.ts";
+import type { PeerResult } from "./peers/torch.ts";
 import type { Measurement } from "./record.ts";
 
 export const optimizerSettings = {
@@ -42,12 +43,9 @@ function peakTrainingBytes({ model, threads, smoke }: BenchmarkContext): number 
   return Number(execFileSync(process.execPath, args, { encoding: "utf8" }).trim());
 }
 
-const toySizes = { batch: 2, length: 16 };
-
 export const trainStepBenchmark: Benchmark = async function* (context) {
-  const { shape, model, threads, rounds, smoke } = context;
-  const trainSizes = smoke ? toySizes : trainShape;
-  const logprobSizes = smoke ? toySizes : logprobShape;
+  const { shape, model, threads, rounds, device } = context;
+  const { train: trainSizes, logprob: logprobSizes } = context.sizes;
   await using policy = await model.open({
     threads,
     kvCacheTokens: 1024,
@@ -66,10 +64,10 @@ export const trainStepBenchmark: Benchmark = async function* (context) {
     },
     rounds,
   );
-  const params = { shape: shape.name, dtype: "fp32" };
+  const params = { shape: shape.name, dtype: dtypeOf(device) };
   // Without transformers the peer is our own plain model: that figure must not pass for the one against Hugging Face.
   const against = context.torch.every((peer) => peer.library === "transformers") ? "torch" : "plain_torch";
-  yield* compare("cpu.train_step", against, training, { ...params, ...trainSizes });
+  yield* compare(figureName(context, "train_step"), against, training, { ...params, ...trainSizes });
   const scoring = await alternate<string, PeerResult>(
     {
       ours: () => rate(logprobSizes, (batch) => policy.logprobs(batch, 1)),
@@ -77,7 +75,18 @@ export const trainStepBenchmark: Benchmark = async function* (context) {
     },
     rounds,
   );
-  yield* compare("cpu.logprob", against, scoring, { ...params, ...logprobSizes });
+  yield* compare(figureName(context, "logprob"), against, scoring, { ...params, ...logprobSizes });
+  if (device.kind === "cuda") {
+    const { memory } = await policy.stats();
+    const name = `${figureName(context, "train_step")}.peak_mb`;
+    yield {
+      name,
+      unit: "MB",
+      values: [(memory.peakMiB * 2 ** 20) / 1e6],
+      params: { ...params, ...trainSizes, ...memory },
+    };
+    return;
+  }
   const peak = peakTrainingBytes(context);
   yield { name: "cpu.train_step.peak_mb", unit: "MB", values: [peak / 1e6], params: { ...params, ...trainSizes } };
   yield* compareMemory(peak, against, training, { ...params, ...trainSizes });

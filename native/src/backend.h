@@ -4,9 +4,9 @@
 // Pointers are device memory unless "host" is said; arrays are row-major, [rows, cols]. float* is fp32; a TypedPointer
 // is an activation, of activation_dtype(), or a gradient of weights, of the dtype that the trainer chose. Arithmetic is
 // fp32 at least. Outputs are overwritten unless "accumulated" is said, and alias no input unless said. Work runs on one
-// in-order stream; only download, synchronize and functions that return numbers wait. Every operation gives the same
-// bits for any number of threads, and a row of a forward operation depends on that row (and, in attention, on its own
-// sequence) alone.
+// in-order stream; only download, synchronize and functions that return numbers wait for it. Every operation gives the
+// same bits for any number of threads, and a row of a forward operation depends on that row (and, in attention, on its
+// own sequence) alone.
 #pragma once
 
 #include <cstdint>
@@ -100,6 +100,15 @@ struct ChunkSizes {
   int64_t logits_elements;  // rows * vocab_size of the logits that exist at one time
 };
 
+// The largest pass that a trainer will run.
+struct PassLimits {
+  AttentionShape attention;
+  int64_t hidden_size;
+  int64_t tokens;      // of the packed sequences, before prefixes are shared
+  int64_t logit_rows;  // of a chunk
+  bool backward;
+};
+
 struct MemoryInfo {
   int64_t allocated_bytes;  // now, by this backend
   int64_t peak_bytes;
@@ -117,12 +126,19 @@ class Backend {
   // For arrays that the optimizer alone reads and writes: may lie where access is slow and room is cheap.
   virtual void* allocate_optimizer_state(int64_t bytes) { return allocate(bytes); }
   virtual void free(void* pointer) = 0;  // null is allowed
+  // Memory that operations need beside their arguments, taken ahead so that no pass within `limits` allocates.
+  virtual void reserve(const PassLimits&) {}
+  virtual int64_t reserved_bytes(const PassLimits&) const { return 0; }
+  // `host` has been read when this returns.
   virtual void upload(void* device, const void* host, int64_t bytes) = 0;
   virtual void download(void* host, const void* device, int64_t bytes) = 0;
   virtual void copy(void* out, const void* source, int64_t bytes) = 0;  // within the device
   virtual void zero(void* pointer, int64_t bytes) = 0;
   virtual void synchronize() = 0;
   virtual MemoryInfo memory_info() const = 0;
+
+  // Throws kUnsupported, naming the size, if no kernel takes models of this shape.
+  virtual void check_shape(const AttentionShape&, int64_t /*hidden_size*/) const {}
 
   // ---- weights. `dtype` is fp32 or bf16; products widen bf16 to fp32 exactly.
   virtual std::unique_ptr<Weight> create_weight(int64_t rows, int64_t cols, DType dtype) = 0;
@@ -191,6 +207,22 @@ class Backend {
   // gate_up [T,2F] in place: becomes its own gradient, from dout [T,F].
   virtual void swiglu_backward(TypedPointer gate_up, ConstTypedPointer dout, int64_t T, int64_t F) = 0;
 
+  // ---- experts. Rows are sorted by expert: those of expert e are [first_rows[e], first_rows[e + 1]), host [E + 1].
+  // out [R,N] = x [R,K] weights[e]^T; all E weights have one shape. Those of experts without rows are not read.
+  virtual void expert_linear_forward(TypedPointer out, ConstTypedPointer x, const Weight* const* weights,
+                                     const int64_t* first_rows, int64_t E) {
+    for (int64_t e = 0; e < E; ++e) {
+      const int64_t count = first_rows[e + 1] - first_rows[e];
+      const Weight& weight = *weights[e];
+      if (count == 0) continue;
+      linear_forward(out + first_rows[e] * weight.rows, x + first_rows[e] * weight.cols, weight, nullptr, {}, count);
+    }
+  }
+  // out [T,C] = residual + sum over j < k of shares[t,j] * values[rows[t,j]], one chain of fused multiply-adds from the
+  // residual on. out may be residual.
+  virtual void combine_rows(TypedPointer out, ConstTypedPointer residual, ConstTypedPointer values, const int32_t* rows,
+                            const float* shares, int64_t T, int64_t k, int64_t C) = 0;
+
   // ---- rows
   // out [R,C] = x[rows].
   virtual void gather_rows(TypedPointer out, ConstTypedPointer x, const int32_t* rows, int64_t R, int64_t C) = 0;
@@ -206,8 +238,8 @@ class Backend {
   virtual void logprob_backward(TypedPointer dlogits, const float* logits, const float* dlogprobs, const float* row_max,
                                 const float* row_log_sum, const Targets& targets, int64_t R, int64_t V,
                                 float temperature) = 0;
-  // dlogprobs = d(sum_t weight_t * loss_t)/d logprob_t per target. Adds to host `stats`.
-  virtual void token_loss(float* dlogprobs, LossStats& stats, const float* logprobs, const float* row_entropy,
+  // dlogprobs = d(sum_t weight_t * loss_t)/d logprob_t per target. Adds to the one `stats`, which begins as zero bytes.
+  virtual void token_loss(float* dlogprobs, LossStats* stats, const float* logprobs, const float* row_entropy,
                           const Targets& targets, const LossInputs& inputs, const LossSettings& settings) = 0;
 
   // tokens (host) [R], each drawn from its row of logits [R,V]. requests (host) [R], valid, history in range. Where the

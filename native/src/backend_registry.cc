@@ -2,6 +2,8 @@
 #if defined(__linux__)
 #include <dlfcn.h>
 #include <unistd.h>
+
+#include <cstdlib>
 #endif
 
 #include "backend.h"
@@ -26,27 +28,32 @@ std::string own_folder() {
   return slash == std::string::npos ? "." : path.substr(0, slash);
 }
 
-// Opened once and never closed: CUDA does not outlive its own unloading.
+void* open_library(const std::string& path) {
+  void* library = ::dlopen(path.c_str(), RTLD_NOW | RTLD_LOCAL);
+  WS_CHECK(library != nullptr, kUnsupported, kOp, "the CUDA backend could not be loaded: " + std::string(::dlerror()));
+  return library;
+}
+
+// Opened once and never closed: CUDA does not outlive its own unloading. WIDESEEK_CUDA_LIBRARY names another file.
 void* open_cuda_library() {
+  if (const char* named = std::getenv("WIDESEEK_CUDA_LIBRARY"); named != nullptr && *named != '\0') {
+    return open_library(named);
+  }
   constexpr const char* kName = "/libwideseek_cuda.so";
   const std::string folder = own_folder();
   for (const std::string& path : {folder + kName, folder + "/Release" + kName}) {
-    if (::access(path.c_str(), F_OK) != 0) continue;
-    void* library = ::dlopen(path.c_str(), RTLD_NOW | RTLD_LOCAL);
-    WS_CHECK(library != nullptr, kUnsupported, kOp,
-             "the CUDA backend could not be loaded: " + std::string(::dlerror()));
-    return library;
+    if (::access(path.c_str(), F_OK) == 0) return open_library(path);
   }
-  throw Error(
-      ErrorCode::kUnsupported, kOp,
-      "this build has no CUDA backend: nvcc was not found when it was built (" + folder + kName + " does not exist)");
+  throw Error(ErrorCode::kUnsupported, kOp,
+              "this build has no CUDA backend: nvcc was not found when it was built (" + folder + kName +
+                  " does not exist); install the CUDA toolkit and build again, or run with device cpu");
 }
 
 std::unique_ptr<Backend> create_cuda_backend(DType activation_dtype, bool pinned_optimizer_state) {
   static void* const library = open_cuda_library();
   const auto* interface = static_cast<const char*>(::dlsym(library, "wideseek_cuda_interface"));
   WS_CHECK(interface != nullptr && std::string(interface) == WIDESEEK_INTERFACE, kUnsupported, kOp,
-           "the CUDA backend is from another build; run the native build again");
+           "the CUDA backend is from another build; run `pnpm run build:native` again");
   const auto create = reinterpret_cast<CreateCudaBackend>(::dlsym(library, "wideseek_cuda_backend_create"));
   return std::unique_ptr<Backend>(create(activation_dtype, pinned_optimizer_state));
 }

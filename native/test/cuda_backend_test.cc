@@ -1,5 +1,6 @@
 // The CUDA backend under emulation, apart from its kernels: memory, matrix products, conversions, a lost device.
 #include <cmath>
+#include <cstdlib>
 #include <limits>
 #include <string>
 #include <vector>
@@ -7,10 +8,13 @@
 #include "base/error.h"
 #include "base/rng.h"
 #include "check.h"
+#include "cuda/attention_plan.h"
 #include "cuda/backend_cuda.h"
 #include "cuda/bias.h"
+#include "cuda/cublaslt.h"
 #include "cuda/gemm.h"
 #include "cuda/memory.h"
+#include "cuda/staging.h"
 #include "device.h"
 
 namespace {
@@ -156,6 +160,33 @@ EMULATION_TEST(cuda_memory_is_reused_counted_and_checked) {
   memory.free(pinned);
 }
 
+EMULATION_TEST(cuda_memory_knows_what_lies_on_the_host) {
+  cuda::Gpu gpu(0);
+  cuda::Memory memory(gpu);
+  auto* const pinned = static_cast<std::byte*>(memory.allocate_host(1000));
+  auto* const device = static_cast<std::byte*>(memory.allocate(1000));
+  CHECK(memory.is_on_host(pinned) && memory.is_on_host(pinned + 999) && !memory.is_on_host(pinned + 1000));
+  CHECK(!memory.is_on_host(device));
+  memory.free(pinned);
+  CHECK(!memory.is_on_host(pinned));
+  memory.free(device);
+}
+
+EMULATION_TEST(cuda_uploads_go_through_the_ring_and_overwrite_nothing) {
+  cuda::Gpu gpu(0);
+  cuda::Staging staging(gpu);
+  // Together more than the ring; single ones of nothing, of a part's end and of more than a part.
+  constexpr int64_t kPart = cuda::Staging::kPartBytes;
+  for (const int64_t bytes : {int64_t{0}, int64_t{1}, kPart - 64, int64_t{100}, 2 * kPart + 7, 3 * kPart, int64_t{5}}) {
+    std::vector<uint8_t> source(static_cast<size_t>(bytes)), device(source.size() + 1, 0xee);
+    for (size_t i = 0; i < source.size(); ++i) source[i] = static_cast<uint8_t>(i * 7 + i / 251 + source.size());
+    const std::vector<uint8_t> expected = source;
+    staging.upload(device.data(), source.data(), bytes);
+    CHECK(std::equal(expected.begin(), expected.end(), device.begin()) && device.back() == 0xee);
+  }
+  gpu.synchronize();
+}
+
 EMULATION_TEST(cuda_memory_that_runs_out_says_what_to_do) {
   cuda::Gpu gpu(0);
   cuda::Memory memory(gpu);
@@ -169,6 +200,32 @@ EMULATION_TEST(cuda_memory_that_runs_out_says_what_to_do) {
   CHECK(memory.info().allocated_bytes == 0);
 }
 
+EMULATION_TEST(cuda_plans_fit_the_memory_that_was_reserved_for_them) {
+  const AttentionShape shape{4, 2, 16};
+  const auto backend = create_cuda_backend({DType::kFloat32, 0, false});
+  // Sequences of one token need the most lists for each.
+  for (const auto& [count, length] : {std::pair<int64_t, int64_t>{300, 1}, {20, 15}, {17, 17}, {1, 300}}) {
+    const int64_t blocks = (length + 15) / 16;
+    std::vector<int32_t> tables;
+    for (int64_t b = 0; b < count * blocks; ++b) tables.push_back(static_cast<int32_t>(b));
+    std::vector<SequenceSlice> slices;
+    for (int64_t s = 0; s < count; ++s) slices.push_back({s * length, length, 0, tables.data() + s * blocks});
+    const PassLimits limits{shape, 64, count * length, 1, true};
+    backend->reserve(limits);
+    CHECK(backend->reserved_bytes(limits) > 0);
+    cuda::set_emulated_free_bytes(0);
+    for (int i = 0; i < 2; ++i) {  // the first gives its memory back
+      const auto plan = backend->plan_attention(shape, slices.data(), count);
+      CHECK(cuda::cuda_plan(*plan).key_tiles().num_tiles > 0);
+    }
+    cuda::set_emulated_free_bytes(std::numeric_limits<int64_t>::max());
+    // A second plan at the same time has memory of its own.
+    const auto one = backend->plan_attention(shape, slices.data(), count);
+    const auto other = backend->plan_attention(shape, slices.data(), count);
+    CHECK(cuda::cuda_plan(*one).query_tiles().tiles != cuda::cuda_plan(*other).query_tiles().tiles);
+  }
+}
+
 EMULATION_TEST(cuda_backend_that_lost_its_device_fails_every_later_call_with_the_cause) {
   const auto backend = create_cuda_backend({DType::kFloat32, 0, false});
   DeviceArray<float> values(*backend, 100);
@@ -180,8 +237,69 @@ EMULATION_TEST(cuda_backend_that_lost_its_device_fails_every_later_call_with_the
                              error_of([&] { backend->swiglu_forward(nullptr, nullptr, 0, 0); })}) {
     CHECK(error.code() == ErrorCode::kDeviceLost);
     CHECK(contains(error, "the GPU failed before, in synchronize: cudaErrorIllegalAddress"));
+    CHECK(contains(error, "--resume"));
   }
+  cuda::repair_emulated_device();
 }  // and gives its memory back
+
+EMULATION_TEST(cuda_says_what_keeps_a_gpu_from_being_used) {
+  using Facts = cuda::GpuFacts;
+  const Facts good{12040, 12040, 2, "", "Test GPU", 8, 0};
+  const auto changed = [&](auto&& change) {
+    Facts facts = good;
+    change(facts);
+    return facts;
+  };
+  cuda::require_driver(good, 1);
+  cuda::require_driver(changed([](Facts& f) { f.driver_version = 12000; }), 0);  // minor versions are compatible
+  cuda::require_driver(changed([](Facts& f) { f.driver_version = 13000; }), 0);
+  cuda::require_capability(good);
+  struct Case {
+    Facts facts;
+    int index;
+    const char* says;
+  };
+  const Case cases[] = {
+      {changed([](Facts& f) { f.driver_version = 0; }), 0, "the NVIDIA driver is not installed; install it"},
+      {changed([](Facts& f) { f.driver_version = 11080; }), 0,
+       "supports CUDA 11.8, this build needs 12.0 or newer; update"},
+      {changed([](Facts& f) { f.num_gpus = 0; }), 0, "the driver sees none; nvidia-smi must list"},
+      {changed([](Facts& f) { f.count_error = "system not yet initialized"; }), 0,
+       "system not yet initialized; nvidia-smi"},
+      {good, 2, "no CUDA device 2: the driver sees 2"},
+      {changed([](Facts& f) { f.major = 7, f.minor = 5; }), 0,
+       "the GPU Test GPU has compute capability 7.5, 8.0 or later"}};
+  for (const Case& c : cases) {
+    const Error error = error_of([&] {
+      cuda::require_driver(c.facts, c.index);
+      cuda::require_capability(c.facts);
+    });
+    CHECK(error.code() == ErrorCode::kUnsupported && contains(error, c.says));
+  }
+}
+
+EMULATION_TEST(cuda_says_where_it_looked_for_cublaslt) {
+  const char* const before = std::getenv("WIDESEEK_CUBLASLT");
+  const std::string restored = before == nullptr ? "" : before;
+  ::setenv("WIDESEEK_CUBLASLT", "/no/libcublasLt.so.12", 1);
+  const Error missing = error_of([] { cuda::cublaslt::open_library(); });
+  CHECK(missing.code() == ErrorCode::kUnsupported && contains(missing, "/no/libcublasLt.so.12"));
+  CHECK(contains(missing, "pip install") && contains(missing, "WIDESEEK_CUBLASLT"));
+  ::setenv("WIDESEEK_CUBLASLT", "libm.so.6", 1);
+  const Error other = error_of([] { cuda::cublaslt::open_library(); });
+  CHECK(other.code() == ErrorCode::kUnsupported && contains(other, "libm.so.6 has no cublasLtCreate; cuBLAS 12 or 13"));
+  before == nullptr ? ::unsetenv("WIDESEEK_CUBLASLT") : ::setenv("WIDESEEK_CUBLASLT", restored.c_str(), 1);
+}
+
+TEST(cuda_backend_refuses_shapes_that_no_kernel_takes) {
+  const auto backend = device::create(DType::kBFloat16);
+  backend->check_shape({8, 2, 128}, 4096);
+  const Error heads = error_of([&] { backend->check_shape({8, 2, 512}, 4096); });
+  CHECK(heads.code() == ErrorCode::kUnsupported &&
+        contains(heads, "head_dim: got 512; the kernels take even sizes up"));
+  const Error hidden = error_of([&] { backend->check_shape({8, 2, 128}, 16384); });
+  CHECK(hidden.code() == ErrorCode::kUnsupported && contains(hidden, "hidden_size: got 16384"));
+}
 
 TEST(cuda_backend_refuses_what_it_cannot_do) {
   CHECK_THROWS(device::create(DType::kFloat16));

@@ -141,6 +141,26 @@ TEST(cuda_generation_gives_the_trainers_logprobs_bit_for_bit) {
   check_generation(wide_heads(), DType::kBFloat16);
 }
 
+TEST(cuda_mixture_of_experts_matches_the_cpu_and_itself) {
+  ModelConfig config = wide_heads();
+  config.tie_word_embeddings = false;
+  config.moe = MoeConfig{5, 2, 24, true, {true, false}};
+  const Batch batch = small_batch(5, config.vocab_size);
+  const auto logprobs = [&](Instance made) {
+    Trainer trainer(*made.model, {128});
+    std::vector<float> values(batch.token_ids.size()), entropies(values.size());
+    trainer.logprobs(batch.view(), 0.7f, values.data(), entropies.data());
+    CHECK(same_bits(generate_logprobs(*made.model, *made.backend, batch, 1, 0.7f), values));
+    CHECK_THROWS(trainer.forward_backward(batch.view(), grpo(), nullptr));
+    return values;
+  };
+  const std::vector<float> want = logprobs(make_model(config, kSeed));
+  CHECK_NEAR(relative_difference(logprobs(make_cuda_model(config, DType::kFloat32)), want), 0, 2e-6);
+  // Rounding may send a token to another expert, so the two are only close as a whole.
+  const std::vector<float> narrow = logprobs(make_model(config, kSeed, 1, DType::kBFloat16));
+  CHECK_NEAR(relative_difference(logprobs(make_cuda_model(config, DType::kBFloat16)), narrow), 0, 0.05);
+}
+
 TEST(cuda_recomputing_pinned_state_and_thread_order_change_no_bit) {
   const ModelConfig config = wide_heads();
   const Batch batch = small_batch(4, config.vocab_size);
@@ -170,19 +190,43 @@ TEST(cuda_shared_prefixes_change_no_logprob) {
   CHECK(same_bits(shared, apart));
 }
 
+EMULATION_TEST(cuda_passes_wait_for_the_device_when_they_read_results_alone) {
+  const ModelConfig config = odd_sizes();
+  const Batch batch = small_batch(4, config.vocab_size);
+  Instance made = make_cuda_model(config, DType::kBFloat16, true);
+  Trainer trainer(*made.model, {128});
+  const auto waits = [](auto&& pass) {
+    const int64_t before = cuda::num_emulated_waits();
+    pass();
+    return cuda::num_emulated_waits() - before;
+  };
+  std::vector<float> logprobs(batch.token_ids.size()), entropies(logprobs.size());
+  trainer.forward_backward(batch.view(), grpo(), nullptr);  // takes the memory of training
+  CHECK(waits([&] { trainer.forward_backward(batch.view(), grpo(), nullptr); }) == 1);
+  CHECK(waits([&] { trainer.logprobs(batch.view(), 1.0f, logprobs.data(), entropies.data()); }) == 2);
+}
+
 TEST(cuda_steps_after_the_first_allocate_nothing) {
   const ModelConfig config = odd_sizes();
   const Batch batch = small_batch(4, config.vocab_size);
   Instance made = make_cuda_model(config, DType::kBFloat16);
   Trainer trainer(*made.model, {128});
-  const auto step = [&] {
-    trainer.forward_backward(batch.view(), grpo(), nullptr);
+  // The first is as small as can be: what a step takes must not hang on those before it.
+  Random random(1);
+  Batch small, other;
+  small.add(random_tokens(random, config.vocab_size, 2), random);
+  for (int i = 0; i < 20; ++i) other.add(random_tokens(random, config.vocab_size, 6), random);
+  const auto step = [&](const Batch& of) {
+    trainer.forward_backward(of.view(), grpo(), nullptr);
     trainer.optimizer_step(kAdamW);
+    std::vector<float> logprobs(of.token_ids.size()), entropies(logprobs.size());
+    trainer.logprobs(of.view(), 1.0f, logprobs.data(), entropies.data());
   };
-  step();
+  step(small);
   const int64_t peak = made.backend->memory_info().peak_bytes;
   cuda::set_emulated_free_bytes(0);
-  step();
+  step(batch);
+  step(other);
   cuda::set_emulated_free_bytes(std::numeric_limits<int64_t>::max());
   CHECK(made.backend->memory_info().peak_bytes == peak);
 }

@@ -109,10 +109,14 @@ void check_token_loss(int64_t count, const LossSettings& settings, bool with_ref
     const Array weight = side.floats(weights), advantage = side.floats(values(6, count));
     const Array of_behavior = side.floats(behavior), of_ref = side.floats(ref), dlogprobs = side.blank_floats(count);
     const auto at = side.integers(rows);
-    LossStats stats{};
-    side.backend.token_loss(dlogprobs.fp32(), stats, own.fp32(), entropy.fp32(), {count, at.get(), nullptr},
+    constexpr int64_t kFloats = sizeof(LossStats) / sizeof(float);
+    const Array total = side.floats(Floats(kFloats));
+    side.backend.token_loss(dlogprobs.fp32(), reinterpret_cast<LossStats*>(total.fp32()), own.fp32(), entropy.fp32(),
+                            {count, at.get(), nullptr},
                             {weight.fp32(), advantage.fp32(), of_behavior.fp32(), with_ref ? of_ref.fp32() : nullptr},
                             settings);
+    LossStats stats;
+    side.backend.download(&stats, total.fp32(), sizeof(stats));
     return {{"dlogprobs", dlogprobs, Promise::kSameBits},
             number(side, "loss", stats.loss),
             number(side, "policy_loss", stats.policy_loss),

@@ -138,8 +138,8 @@ TEST(grpo_loss_follows_the_clipped_objective) {
     const int32_t row = 0, token = 0;
     LossStats stats{};
     float dlogprob = 0;
-    backend->token_loss(&dlogprob, stats, &logprob, &entropy, {1, &row, &token}, {&weight, &advantage, &behavior, &ref},
-                        {LossKind::kGrpo, 1.0f, 0.2f, 0.28f, 3.0f, 0.1f});
+    backend->token_loss(&dlogprob, &stats, &logprob, &entropy, {1, &row, &token},
+                        {&weight, &advantage, &behavior, &ref}, {LossKind::kGrpo, 1.0f, 0.2f, 0.28f, 3.0f, 0.1f});
     const double kl = std::exp(-0.4) + 0.4 - 1;
     CHECK_NEAR(stats.loss, 0.5 * (-c.objective + 0.1 * kl), 1e-6);
     CHECK_NEAR(stats.policy_loss, 0.5 * -c.objective, 1e-6);

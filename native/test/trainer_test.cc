@@ -289,3 +289,19 @@ TEST(bad_batches_and_settings_are_refused) {
   CHECK_THROWS(trainer.logprobs(batch.view(), 0.0f, out.data(), out.data()));
   CHECK_THROWS(Trainer(*made.model, {0}));
 }
+
+TEST(sharing_prefixes_changes_no_logprob_and_gradients_by_rounding_alone) {
+  const ModelConfig config = qwen3(true);
+  const Batch batch = branching_batch(5, config.vocab_size);
+  const auto tokens = static_cast<int64_t>(batch.token_ids.size());
+  std::vector<float> logprobs[2], gradients[2];
+  for (const bool share : {false, true}) {
+    Instance made = make_model(config, 1);
+    Trainer trainer(*made.model, {tokens, Recompute::kNone, DType::kFloat32, share});
+    logprobs[share].resize(batch.token_ids.size());
+    trainer.forward_backward(batch.view(), nll(), logprobs[share].data());
+    gradients[share] = read_all(trainer, *made.model, TensorKind::kGradient);
+  }
+  CHECK(same_bits(logprobs[0], logprobs[1]));
+  CHECK(relative_difference(gradients[1], gradients[0]) < 1e-5);
+}

@@ -41,10 +41,15 @@ void attention_forward(Stream stream, TypedPointer out, float* lse, ConstTypedPo
   }
 }
 
+int64_t attention_backward_scratch(const AttentionShape& shape, int64_t rows) {
+  constexpr int64_t kFloats = sizeof(RowStatistic) / sizeof(float);
+  return rows * shape.num_heads * kFloats;
+}
+
 int64_t attention_backward_scratch(const AttentionPlan& plan) {
   const CudaAttentionPlan& own = cuda_plan(plan);
-  constexpr int64_t kFloats = sizeof(RowStatistic) / sizeof(float);
-  return own.query_tiles().num_rows * own.heads().num_heads * kFloats;
+  const Heads& heads = own.heads();
+  return attention_backward_scratch({heads.num_heads, heads.num_kv_heads, heads.head_dim}, own.query_tiles().num_rows);
 }
 
 void attention_backward(Stream stream, TypedPointer dqkv, ConstTypedPointer dout, ConstTypedPointer out,

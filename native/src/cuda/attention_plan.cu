@@ -6,6 +6,7 @@
 #include <limits>
 #include <numeric>
 #include <string>
+#include <utility>
 
 #include "base/error.h"
 
@@ -49,11 +50,11 @@ class Lists {
     if (words > 0) std::memcpy(words_.data() + at, list.data(), words * sizeof(int32_t));
     return at;
   }
-  DeviceArray<int32_t> upload(Backend& backend) const {
-    if (words_.empty()) return {};
-    DeviceArray<int32_t> memory(backend, static_cast<int64_t>(words_.size()));
-    backend.upload(memory.get(), words_.data(), memory.bytes());
-    return memory;
+  const int32_t* upload(Backend& backend, PlanMemory& memory) const {
+    if (words_.empty()) return nullptr;
+    int32_t* const place = memory.take(static_cast<int64_t>(words_.size()));
+    backend.upload(place, words_.data(), static_cast<int64_t>(words_.size() * sizeof(int32_t)));
+    return place;
   }
 
  private:
@@ -61,8 +62,8 @@ class Lists {
 };
 
 template <typename T>
-const T* list_at(const DeviceArray<int32_t>& memory, int64_t offset) {
-  return memory.get() == nullptr ? nullptr : reinterpret_cast<const T*>(memory.get() + offset);
+const T* list_at(const int32_t* memory, int64_t offset) {
+  return memory == nullptr ? nullptr : reinterpret_cast<const T*>(memory + offset);
 }
 
 // What the slices of a batch do with one block.
@@ -187,12 +188,45 @@ Heads::Heads(const AttentionShape& shape)
       per_group(65535u / static_cast<uint32_t>(group) + 1),
       tile_positions(std::max(1, kTileRows / group)) {}
 
+// A tile of queries has a row of its own at least, one of keys a block, and a sequence a block for every token at most.
+int64_t attention_plan_bytes(int64_t tokens, bool backward) {
+  constexpr int64_t kListEnds = 6 * 16;
+  constexpr int64_t kQuery = sizeof(QueryTile) + 2 * sizeof(int32_t);
+  constexpr int64_t kKey = sizeof(KeyTile) + sizeof(QueryRange) + kKeyTileKeys * sizeof(int32_t);
+  return kListEnds + tokens * (kQuery + (backward ? kKey : 0));
+}
+
+void PlanArena::reserve(int64_t bytes) {
+  WS_CHECK(!is_lent_, kInternal, "plan_attention", "reserved while a plan is in use");
+  if (bytes <= memory_.bytes()) return;
+  memory_ = DeviceArray<int32_t>();
+  memory_ = DeviceArray<int32_t>(backend_, ceil_div<int64_t>(bytes, sizeof(int32_t)));
+}
+
+PlanMemory::PlanMemory(Backend& backend, PlanArena* arena)
+    : backend_(backend), arena_(arena == nullptr || arena->is_lent_ ? nullptr : arena) {
+  if (arena_ != nullptr) arena_->is_lent_ = true;
+}
+
+PlanMemory::~PlanMemory() {
+  if (arena_ != nullptr) arena_->is_lent_ = false;
+}
+
+int32_t* PlanMemory::take(int64_t words) {
+  if (words == 0) return nullptr;
+  if (arena_ != nullptr && used_ + words <= arena_->memory_.count()) {
+    return arena_->memory_.get() + std::exchange(used_, used_ + words);
+  }
+  return own_.emplace_back(backend_, words).get();
+}
+
 CudaAttentionPlan::CudaAttentionPlan(Backend& backend, const AttentionShape& shape, const SequenceSlice* slices,
-                                     int64_t num_slices)
+                                     int64_t num_slices, PlanArena* arena)
     : backend_(backend),
       heads_((check_arguments(shape, slices, num_slices), shape)),
       slices_(slices),
-      num_slices_(num_slices) {
+      num_slices_(num_slices),
+      memory_(backend, arena) {
   std::vector<QueryTile> tiles;
   std::vector<int32_t> tables;
   int64_t num_rows = 0;
@@ -221,9 +255,9 @@ CudaAttentionPlan::CudaAttentionPlan(Backend& backend, const AttentionShape& sha
                    [](const QueryTile& a, const QueryTile& b) { return a.position > b.position; });
   Lists lists;
   const int64_t tiles_at = lists.add(tiles), tables_at = lists.add(tables), slots_at = lists.add(row_slots);
-  query_memory_ = lists.upload(backend);
-  query_tiles_ = {list_at<QueryTile>(query_memory_, tiles_at), list_at<int32_t>(query_memory_, tables_at),
-                  list_at<int32_t>(query_memory_, slots_at), static_cast<int64_t>(tiles.size()),
+  const int32_t* const memory = lists.upload(backend, memory_);
+  query_tiles_ = {list_at<QueryTile>(memory, tiles_at), list_at<int32_t>(memory, tables_at),
+                  list_at<int32_t>(memory, slots_at), static_cast<int64_t>(tiles.size()),
                   static_cast<int64_t>(row_slots.size())};
 }
 
@@ -234,16 +268,16 @@ const KeyTiles& CudaAttentionPlan::key_tiles() const {
   Lists lists;
   const int64_t tiles_at = lists.add(host.tiles), ranges_at = lists.add(host.ranges),
                 rows_at = lists.add(host.key_rows);
-  key_memory_ = lists.upload(backend_);
-  key_tiles_ = {list_at<KeyTile>(key_memory_, tiles_at), list_at<QueryRange>(key_memory_, ranges_at),
-                list_at<int32_t>(key_memory_, rows_at), static_cast<int64_t>(host.tiles.size())};
+  const int32_t* const memory = lists.upload(backend_, memory_);
+  key_tiles_ = {list_at<KeyTile>(memory, tiles_at), list_at<QueryRange>(memory, ranges_at),
+                list_at<int32_t>(memory, rows_at), static_cast<int64_t>(host.tiles.size())};
   has_key_tiles_ = true;
   return key_tiles_;
 }
 
 std::unique_ptr<AttentionPlan> plan_attention(Backend& backend, const AttentionShape& shape,
-                                              const SequenceSlice* slices, int64_t num_slices) {
-  return std::make_unique<CudaAttentionPlan>(backend, shape, slices, num_slices);
+                                              const SequenceSlice* slices, int64_t num_slices, PlanArena* arena) {
+  return std::make_unique<CudaAttentionPlan>(backend, shape, slices, num_slices, arena);
 }
 
 const CudaAttentionPlan& cuda_plan(const AttentionPlan& plan) {

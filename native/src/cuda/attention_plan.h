@@ -73,9 +73,44 @@ struct Heads {
   __host__ __device__ int64_t out_size() const { return int64_t{num_heads} * head_dim; }
 };
 
+// Most that the lists of slices take whose sequences have `tokens` tokens together, shared ones counted each time.
+int64_t attention_plan_bytes(int64_t tokens, bool backward);
+
+// Device memory for the lists of one plan at a time, taken before a run, so that a step allocates nothing.
+class PlanArena {
+ public:
+  explicit PlanArena(Backend& backend) : backend_(backend) {}
+  // Not while a plan has it.
+  void reserve(int64_t bytes);
+
+ private:
+  friend class PlanMemory;
+  Backend& backend_;
+  DeviceArray<int32_t> memory_;
+  bool is_lent_ = false;
+};
+
+// The lists of one plan: in the arena, or in memory of their own if there is none, another plan has it or it is small.
+class PlanMemory {
+ public:
+  PlanMemory(Backend& backend, PlanArena* arena);
+  ~PlanMemory();
+  PlanMemory(const PlanMemory&) = delete;
+  PlanMemory& operator=(const PlanMemory&) = delete;
+  // Null for none.
+  int32_t* take(int64_t words);
+
+ private:
+  Backend& backend_;
+  PlanArena* arena_;
+  int64_t used_ = 0;  // of the arena
+  std::vector<DeviceArray<int32_t>> own_;
+};
+
 class CudaAttentionPlan final : public AttentionPlan {
  public:
-  CudaAttentionPlan(Backend& backend, const AttentionShape& shape, const SequenceSlice* slices, int64_t num_slices);
+  CudaAttentionPlan(Backend& backend, const AttentionShape& shape, const SequenceSlice* slices, int64_t num_slices,
+                    PlanArena* arena);
 
   const Heads& heads() const { return heads_; }
   const QueryTiles& query_tiles() const { return query_tiles_; }
@@ -88,15 +123,15 @@ class CudaAttentionPlan final : public AttentionPlan {
   Heads heads_;
   const SequenceSlice* slices_;
   int64_t num_slices_;
-  DeviceArray<int32_t> query_memory_;
+  mutable PlanMemory memory_;
   QueryTiles query_tiles_{};
-  mutable DeviceArray<int32_t> key_memory_;
   mutable KeyTiles key_tiles_{};
   mutable bool has_key_tiles_ = false;
 };
 
 std::unique_ptr<AttentionPlan> plan_attention(Backend& backend, const AttentionShape& shape,
-                                              const SequenceSlice* slices, int64_t num_slices);
+                                              const SequenceSlice* slices, int64_t num_slices,
+                                              PlanArena* arena = nullptr);
 
 // The plan as this device made it.
 const CudaAttentionPlan& cuda_plan(const AttentionPlan& plan);

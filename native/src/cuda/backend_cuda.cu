@@ -2,6 +2,7 @@
 // unknown state, so after one every call fails with the first cause.
 #include "cuda/backend_cuda.h"
 
+#include <algorithm>
 #include <string>
 #include <type_traits>
 #include <utility>
@@ -21,12 +22,16 @@
 #include "cuda/rms_norm.h"
 #include "cuda/rows.h"
 #include "cuda/sample.h"
+#include "cuda/staging.h"
 #include "cuda/swiglu.h"
 #include "cuda/token_loss.h"
 
 namespace wideseek {
 namespace cuda {
 namespace {
+
+constexpr const char* kAfterFailure =
+    "; this engine can do no more: start the program again, a run goes on from its last checkpoint with --resume";
 
 // Row-major, in the dtype of activations.
 struct CudaWeight final : Weight {
@@ -49,11 +54,15 @@ class CudaBackend final : public Backend {
       : options_(options),
         gpu_(options.device),
         memory_(gpu_),
+        staging_(gpu_),
+        plan_arena_(*this),
         workspace_(memory_.allocate(Gemm::kWorkspaceBytes)),
-        results_(memory_.allocate(sizeof(LossStats))),
+        sum_(memory_.allocate(sizeof(double))),
         gemm_(workspace_) {
     WS_CHECK(options.activation_dtype != DType::kFloat16, kUnsupported, "CUDA",
              "activations are float32 or bfloat16, not float16");
+    // Whether the driver takes the kernels shows when the first one runs.
+    sum_squares(ConstTypedPointer(static_cast<const float*>(nullptr)), 0);
   }
   std::string name() const override { return "cuda"; }
   DType activation_dtype() const override { return options_.activation_dtype; }
@@ -68,8 +77,19 @@ class CudaBackend final : public Backend {
   }
   // Not guarded: what owns memory gives it back also after an error.
   void free(void* pointer) override { memory_.free(pointer); }
+  void reserve(const PassLimits& limits) override {
+    guarded([&] {
+      scratch(largest_scratch(limits));
+      plan_arena_.reserve(attention_plan_bytes(limits.tokens, limits.backward));
+    });
+  }
+  int64_t reserved_bytes(const PassLimits& limits) const override {
+    return largest_scratch(limits) * static_cast<int64_t>(sizeof(float)) +
+           attention_plan_bytes(limits.tokens, limits.backward);
+  }
   void upload(void* device, const void* host, int64_t bytes) override {
-    guarded([&] { gpu_.upload(device, host, bytes); });
+    guarded(
+        [&] { memory_.is_on_host(device) ? gpu_.upload(device, host, bytes) : staging_.upload(device, host, bytes); });
   }
   void download(void* host, const void* device, int64_t bytes) override {
     guarded([&] { gpu_.download(host, device, bytes); });
@@ -85,10 +105,23 @@ class CudaBackend final : public Backend {
   }
   MemoryInfo memory_info() const override { return memory_.info(); }
 
+  void check_shape(const AttentionShape& shape, int64_t hidden_size) const override {
+    constexpr const char* kOp = "CUDA";
+    WS_CHECK(shape.head_dim % 2 == 0 && shape.head_dim <= kMaxHeadDim, kUnsupported, kOp,
+             "head_dim: got " + std::to_string(shape.head_dim) + "; the kernels take even sizes up to " +
+                 std::to_string(kMaxHeadDim) + "; run this model with device cpu");
+    WS_CHECK(hidden_size <= kMaxNormColumns, kUnsupported, kOp,
+             "hidden_size: got " + std::to_string(hidden_size) + "; the kernels take up to " +
+                 std::to_string(kMaxNormColumns) + "; run this model with device cpu");
+  }
   std::unique_ptr<Weight> create_weight(int64_t rows, int64_t cols, DType dtype) override {
     WS_CHECK(dtype == options_.activation_dtype, kUnsupported, "create_weight",
              "weights and activations must have one dtype on CUDA");
-    return guarded([&] { return std::make_unique<CudaWeight>(rows, cols, dtype, memory_); });
+    return guarded([&] {
+      gemm_.prepare(ProductKind::kForward, rows, cols, dtype, dtype);
+      gemm_.prepare(ProductKind::kBackwardInput, rows, cols, dtype, dtype);
+      return std::make_unique<CudaWeight>(rows, cols, dtype, memory_);
+    });
   }
   void store_weight(Weight& weight, int64_t first_row, int64_t num_rows, const float* source) override {
     guarded([&] { convert(stream(), elements(weight) + first_row * weight.cols, source, num_rows * weight.cols); });
@@ -160,7 +193,7 @@ class CudaBackend final : public Backend {
   }
   std::unique_ptr<AttentionPlan> plan_attention(const AttentionShape& shape, const SequenceSlice* slices,
                                                 int64_t num_slices) override {
-    return guarded([&] { return cuda::plan_attention(*this, shape, slices, num_slices); });
+    return guarded([&] { return cuda::plan_attention(*this, shape, slices, num_slices, &plan_arena_); });
   }
   void kv_store(const KvBlocks& cache, ConstTypedPointer qkv, const AttentionPlan& plan) override {
     guarded([&] { cuda::kv_store(stream(), cache, qkv, plan); });
@@ -184,6 +217,10 @@ class CudaBackend final : public Backend {
   void swiglu_backward(TypedPointer gate_up, ConstTypedPointer dout, int64_t T, int64_t F) override {
     guarded([&] { cuda::swiglu_backward(stream(), gate_up, dout, T, F); });
   }
+  void combine_rows(TypedPointer out, ConstTypedPointer residual, ConstTypedPointer values, const int32_t* rows,
+                    const float* shares, int64_t T, int64_t k, int64_t C) override {
+    guarded([&] { cuda::combine_rows(stream(), out, residual, values, rows, shares, T, k, C); });
+  }
   void gather_rows(TypedPointer out, ConstTypedPointer x, const int32_t* rows, int64_t R, int64_t C) override {
     guarded([&] { cuda::gather_rows(stream(), out, x, rows, R, C); });
   }
@@ -206,15 +243,9 @@ class CudaBackend final : public Backend {
                              scratch(logprob_backward_scratch(R)));
     });
   }
-  void token_loss(float* dlogprobs, LossStats& stats, const float* logprobs, const float* row_entropy,
+  void token_loss(float* dlogprobs, LossStats* stats, const float* logprobs, const float* row_entropy,
                   const Targets& targets, const LossInputs& inputs, const LossSettings& settings) override {
-    guarded([&] {
-      auto* device_stats = static_cast<LossStats*>(results_);
-      cuda::token_loss(stream(), dlogprobs, device_stats, logprobs, row_entropy, targets, inputs, settings);
-      LossStats more{};
-      gpu_.download(&more, device_stats, sizeof(more));
-      add_stats(stats, more);
-    });
+    guarded([&] { cuda::token_loss(stream(), dlogprobs, stats, logprobs, row_entropy, targets, inputs, settings); });
   }
 
   void sample(SampledToken* tokens, const float* logits, const SampleRequest* requests, int64_t R, int64_t V) override {
@@ -223,7 +254,7 @@ class CudaBackend final : public Backend {
 
   double sum_squares(ConstTypedPointer values, int64_t count) override {
     return guarded([&] {
-      auto* device_sum = static_cast<double*>(results_);
+      auto* device_sum = static_cast<double*>(sum_);
       cuda::sum_squares(stream(), device_sum, values, count, scratch(sum_squares_scratch()));
       double sum = 0;
       gpu_.download(&sum, device_sum, sizeof(sum));
@@ -243,16 +274,28 @@ class CudaBackend final : public Backend {
 
   template <typename F>
   std::invoke_result_t<F> guarded(F&& call) {
-    WS_CHECK(failure_.empty(), kDeviceLost, "CUDA", "the GPU failed before, in " + failure_);
+    WS_CHECK(failure_.empty(), kDeviceLost, "CUDA", "the GPU failed before, in " + failure_ + kAfterFailure);
     try {
       return call();
     } catch (const Error& error) {
-      if (error.code() == ErrorCode::kDeviceLost) failure_ = error.op() + ": " + error.what();
-      throw;
+      if (error.code() != ErrorCode::kDeviceLost) throw;
+      failure_ = error.op() + ": " + error.what();
+      throw Error(error.code(), error.op(), std::string(error.what()) + kAfterFailure);
     }
   }
 
-  // The one temporary array; it grows in the first step. Kernels run in order, so each may use all of it.
+  // Of operations over the limits' rows, in floats.
+  static int64_t largest_scratch(const PassLimits& limits) {
+    const int64_t scoring = logprob_forward_scratch(limits.logit_rows);
+    if (!limits.backward) return scoring;
+    const AttentionShape& shape = limits.attention;
+    return std::max({scoring, embedding_backward_scratch(limits.tokens, limits.hidden_size),
+                     rms_norm_backward_scratch(limits.hidden_size), bias_backward_scratch(shape.qkv_size()),
+                     qk_norm_rope_backward_scratch(shape), attention_backward_scratch(shape, limits.tokens),
+                     logprob_backward_scratch(limits.logit_rows), sum_squares_scratch()});
+  }
+
+  // The one temporary array. Kernels run in order, so each may use all of it.
   float* scratch(int64_t floats) {
     if (floats > scratch_floats_) {
       memory_.free(std::exchange(scratch_, nullptr));
@@ -266,8 +309,10 @@ class CudaBackend final : public Backend {
   CudaBackendOptions options_;
   Gpu gpu_;
   Memory memory_;  // frees what is left
+  Staging staging_;
+  PlanArena plan_arena_;
   void* workspace_;
-  void* results_;  // numbers on their way to the host
+  void* sum_;  // on its way to the host
   Gemm gemm_;
   void* scratch_ = nullptr;
   int64_t scratch_floats_ = 0;

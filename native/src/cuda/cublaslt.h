@@ -78,8 +78,9 @@ struct Library {
   std::string path;
 };
 
-// Finds and opens the library, once. Throws kUnsupported with where it looked and what to install. Under emulation the
-// library is plain loops on the host.
+// Finds and opens the library. Throws kUnsupported with where it looked and what to install.
+Library open_library();
+// The one that is opened once; under emulation plain loops on the host.
 const Library& library();
 
 }  // namespace wideseek::cuda::cublaslt

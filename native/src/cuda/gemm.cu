@@ -172,10 +172,21 @@ struct Gemm::State {
   void* workspace;
   Handle handle = nullptr;
   std::map<Key, std::unique_ptr<Plan>> plans;
+
+  Plan& plan(ProductKind kind, int64_t N, int64_t K, DType in, DType out) {
+    std::unique_ptr<Plan>& known = plans[{kind, N, K, in, out}];
+    if (!known) known = make_plan(library, handle, kind, N, K, in, out);
+    return *known;
+  }
 };
 
 Gemm::Gemm(void* workspace) : state_(std::make_unique<State>(State{library(), workspace, nullptr, {}})) {
-  check(state_->library.create(&state_->handle), "cublasLtCreate");
+  const Status status = state_->library.create(&state_->handle);
+  WS_CHECK(
+      status == kSuccess, kUnsupported, "cuBLASLt",
+      state_->library.path + " does not start (cublasLtCreate gave status " + std::to_string(status) +
+          "); it must be of a CUDA version that the driver supports: update the driver, or set WIDESEEK_CUBLASLT to "
+          "an older libcublasLt");
 }
 
 Gemm::~Gemm() {
@@ -183,20 +194,21 @@ Gemm::~Gemm() {
   state_->library.destroy(state_->handle);
 }
 
+void Gemm::prepare(ProductKind kind, int64_t N, int64_t K, DType in, DType out) { state_->plan(kind, N, K, in, out); }
+
 void Gemm::multiply(Stream stream, const Product& product) {
   const auto& [kind, out, left, right, add, M, N, K] = product;
   WS_CHECK(left.dtype == right.dtype && (!add || add.dtype == out.dtype), kUnsupported, kOp,
            "both factors must have one dtype, and what is added that of the result: store weights in the dtype of "
            "activations");
   if (M == 0) return;
-  std::unique_ptr<Plan>& plan = state_->plans[{kind, N, K, left.dtype, out.dtype}];
-  if (!plan) plan = make_plan(state_->library, state_->handle, kind, N, K, left.dtype, out.dtype);
-  plan->set_rows(M);
+  Plan& plan = state_->plan(kind, N, K, left.dtype, out.dtype);
+  plan.set_rows(M);
   // Our first factor is their second one, in all three products.
   const float alpha = 1, beta = add ? 1.0f : 0.0f;
   const Status status = state_->library.matmul(
-      state_->handle, plan->desc, &alpha, right.data, plan->a, left.data, plan->b, &beta, add ? add.data : out.data,
-      plan->out, out.data, plan->out, &plan->algorithm, state_->workspace, kWorkspaceBytes, native_handle(stream));
+      state_->handle, plan.desc, &alpha, right.data, plan.a, left.data, plan.b, &beta, add ? add.data : out.data,
+      plan.out, out.data, plan.out, &plan.algorithm, state_->workspace, kWorkspaceBytes, native_handle(stream));
   if (status == kSuccess) return;
   const bool refused = status == kInvalidValue || status == kNotSupported;  // before anything ran
   throw Error(refused ? ErrorCode::kInternal : ErrorCode::kDeviceLost, kOp,

@@ -36,7 +36,8 @@ class Gemm {
   Gemm(const Gemm&) = delete;
   Gemm& operator=(const Gemm&) = delete;
 
-  // Throws kUnsupported if no algorithm takes the shape.
+  // Chooses the algorithm now rather than in the first product. Both throw kUnsupported if none takes the shape.
+  void prepare(ProductKind kind, int64_t N, int64_t K, DType in, DType out);
   void multiply(Stream stream, const Product& product);
 
  private:

@@ -3,8 +3,10 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <string>
 
+#include "cuda/gpu_facts.h"
 #include "cuda/platform.h"
 
 namespace wideseek::cuda {
@@ -26,12 +28,18 @@ class Gpu {
   void release_host(void* pointer) noexcept;
   int64_t free_bytes() const;
 
-  // In stream order. `upload` has read `host` when it returns; `download` waits.
+  // In stream order. `upload` and `download` wait; `upload_pinned` reads memory of allocate_host later.
   void upload(void* device, const void* host, int64_t bytes);
+  void upload_pinned(void* device, const void* host, int64_t bytes);
   void download(void* host, const void* device, int64_t bytes);
   void copy(void* out, const void* source, int64_t bytes);
   void zero(void* pointer, int64_t bytes);
   void synchronize();
+  // A point of the stream: the work given before the newest `record`, which `wait` waits for.
+  Event create_event();
+  void destroy_event(Event event) noexcept;
+  void record(Event event);
+  void wait(Event event);
   // Under emulation: fills memory with NaN bits, so that a read of what was not written shows; whether they still are.
   void poison(void* pointer, int64_t bytes);
   bool is_poisoned(const void* pointer, int64_t bytes) const;
@@ -41,10 +49,15 @@ class Gpu {
 };
 
 #if defined(WIDESEEK_CUDA_EMULATION)
+// The GPU that the next ones find; by default one that is taken.
+void set_emulated_gpu(const GpuFacts& facts);
 // Bytes that later allocations may take together, to test what happens when there are no more.
 void set_emulated_free_bytes(int64_t bytes);
-// The next kernel-side operation (copy, zero, download, synchronize) fails as on a lost device.
-void lose_emulated_device();
+// From when the condition first holds, operations (copy, zero, download, synchronize) fail as on a lost device.
+void lose_emulated_device(std::function<bool()> when = [] { return true; });
+void repair_emulated_device();
+// How often the host has waited for a device so far.
+int64_t num_emulated_waits();
 #endif
 
 }  // namespace wideseek::cuda

@@ -1,48 +1,31 @@
-// The CUDA runtime: which GPUs are taken and why others are not, memory and copies.
-#include "base/error.h"
+// The CUDA runtime: the GPU that is taken, its memory and copies.
 #include "cuda/gpu.h"
+#include "cuda/gpu_facts.h"
 
 namespace wideseek::cuda {
 namespace {
 
-constexpr const char* kOp = "CUDA";
-
-std::string version_text(int version) {  // 12020 is 12.2
-  return std::to_string(version / 1000) + "." + std::to_string(version % 1000 / 10);
-}
-
-[[noreturn]] void unsupported(const std::string& message) { throw Error(ErrorCode::kUnsupported, kOp, message); }
-
-// Throws unless the driver is there, is new enough and has GPU `index`.
-void require_gpu(int index) {
-  int driver = 0, runtime = 0, count = 0;
-  cudaDriverGetVersion(&driver);
-  cudaRuntimeGetVersion(&runtime);
-  if (driver == 0) unsupported("no CUDA device: the NVIDIA driver is not installed");
-  if (driver / 1000 < runtime / 1000) {
-    unsupported("the NVIDIA driver is too old: it supports CUDA " + version_text(driver) + ", this build needs " +
-                std::to_string(runtime / 1000) + ".0 or newer; update the driver, or build with an older nvcc");
-  }
-  const cudaError_t status = cudaGetDeviceCount(&count);
-  if (status != cudaSuccess || count == 0) {
-    unsupported(std::string("no CUDA device: ") +
-                (status == cudaSuccess ? "the driver sees none" : cudaGetErrorString(status)));
-  }
-  if (index < 0 || index >= count) {
-    unsupported("no CUDA device " + std::to_string(index) + ": the driver sees " + std::to_string(count));
-  }
+GpuFacts driver_facts() {
+  GpuFacts facts;
+  cudaDriverGetVersion(&facts.driver_version);
+  cudaRuntimeGetVersion(&facts.runtime_version);
+  if (facts.driver_version == 0) return facts;
+  const cudaError_t status = cudaGetDeviceCount(&facts.num_gpus);
+  if (status != cudaSuccess) facts.count_error = cudaGetErrorString(status);
+  return facts;
 }
 
 }  // namespace
 
 Gpu::Gpu(int index) {
-  require_gpu(index);
+  GpuFacts facts = driver_facts();
+  require_driver(facts, index);
   cudaDeviceProp properties{};
   check(cudaGetDeviceProperties(&properties, index), "cudaGetDeviceProperties");
-  if (properties.major < 8) {
-    unsupported(std::string("the GPU ") + properties.name + " has compute capability " +
-                std::to_string(properties.major) + "." + std::to_string(properties.minor) + ", 8.0 or later is needed");
-  }
+  facts.name = properties.name;
+  facts.major = properties.major;
+  facts.minor = properties.minor;
+  require_capability(facts);
   check(cudaSetDevice(index), "cudaSetDevice");
   check(cudaStreamCreateWithFlags(&stream_, cudaStreamNonBlocking), "cudaStreamCreate");
 }
@@ -86,6 +69,8 @@ void Gpu::upload(void* device, const void* host, int64_t bytes) {
   copy(device, host, bytes);
 }
 
+void Gpu::upload_pinned(void* device, const void* host, int64_t bytes) { copy(device, host, bytes); }
+
 void Gpu::download(void* host, const void* device, int64_t bytes) {
   synchronize();
   copy(host, device, bytes);
@@ -101,6 +86,16 @@ void Gpu::zero(void* pointer, int64_t bytes) {
 }
 
 void Gpu::synchronize() { check(cudaStreamSynchronize(stream_), "cudaStreamSynchronize"); }
+
+Event Gpu::create_event() {
+  Event event = nullptr;
+  check(cudaEventCreateWithFlags(&event, cudaEventDisableTiming), "cudaEventCreate");
+  return event;
+}
+void Gpu::destroy_event(Event event) noexcept { cudaEventDestroy(event); }
+void Gpu::record(Event event) { check(cudaEventRecord(event, stream_), "cudaEventRecord"); }
+void Gpu::wait(Event event) { check(cudaEventSynchronize(event), "cudaEventSynchronize"); }
+
 void Gpu::poison(void*, int64_t) {}
 bool Gpu::is_poisoned(const void*, int64_t) const { return true; }
 

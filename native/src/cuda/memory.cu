@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <bit>
+#include <iterator>
 #include <string>
 
 #include "base/error.h"
@@ -47,7 +48,7 @@ void* Memory::allocate(int64_t bytes) {
   WS_CHECK(pointer != nullptr, kOutOfMemory, "allocate",
            "could not allocate " + mebibytes(bytes) + " on the GPU: " + mebibytes(gpu_.free_bytes()) +
                " are free, this engine holds " + mebibytes(info_.allocated_bytes) +
-               "; lower maxTrainTokens or kvCacheTokens, set recomputeActivations, or store weights as bfloat16");
+               "; lower maxTrainTokens or kvCacheTokens, set recompute, or store weights as bfloat16");
   gpu_.poison(pointer, size);
   live_[pointer] = {bytes, size, false};
   info_.allocated_bytes += size;
@@ -62,6 +63,7 @@ void* Memory::allocate_host(int64_t bytes) {
            "could not pin " + mebibytes(bytes) + " of host memory for the optimizer; keep its state on the GPU");
   gpu_.poison(pointer, size);
   live_[pointer] = {bytes, size, true};
+  on_host_[static_cast<std::byte*>(pointer)] = size;
   return pointer;
 }
 
@@ -74,6 +76,7 @@ void Memory::free(void* pointer) {
   WS_CHECK(gpu_.is_poisoned(static_cast<std::byte*>(pointer) + block.bytes, block.size - block.bytes), kInternal,
            "free", "an allocation of " + std::to_string(block.bytes) + " bytes was written past its end");
   if (block.on_host) {
+    on_host_.erase(static_cast<std::byte*>(pointer));
     gpu_.release_host(pointer);
     return;
   }
@@ -83,6 +86,14 @@ void Memory::free(void* pointer) {
   } else {
     gpu_.release(pointer);
   }
+}
+
+bool Memory::is_on_host(const void* pointer) const {
+  const auto* place = static_cast<const std::byte*>(pointer);
+  const auto after = on_host_.upper_bound(place);
+  if (after == on_host_.begin()) return false;
+  const auto& [first, size] = *std::prev(after);
+  return place < first + size;
 }
 
 void Memory::release_kept() {

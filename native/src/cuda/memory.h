@@ -26,6 +26,8 @@ class Memory {
   void* allocate(int64_t bytes);
   void* allocate_host(int64_t bytes);
   void free(void* pointer);
+  // Whether it points into memory of allocate_host.
+  bool is_on_host(const void* pointer) const;
   // Device memory alone; blocks that only wait for reuse are not counted.
   MemoryInfo info() const { return info_; }
   int64_t num_device_allocations() const { return num_device_allocations_; }
@@ -40,7 +42,8 @@ class Memory {
 
   Gpu& gpu_;
   std::unordered_map<void*, Block> live_;
-  std::map<int64_t, std::vector<void*>> kept_;  // by size class
+  std::map<const std::byte*, int64_t> on_host_;  // sizes of the live blocks there
+  std::map<int64_t, std::vector<void*>> kept_;   // by size class
   MemoryInfo info_{};
   int64_t num_device_allocations_ = 0;
 };

@@ -88,6 +88,7 @@ struct Launch {
 
 #if defined(WIDESEEK_CUDA_EMULATION)
 struct Stream {};
+using Event = int;
 
 template <typename... Params, typename... Args>
 void launch(void (*kernel)(Params...), const Launch& where, Stream, Args... args) {
@@ -96,6 +97,7 @@ void launch(void (*kernel)(Params...), const Launch& where, Stream, Args... args
 }
 #else
 using Stream = cudaStream_t;
+using Event = cudaEvent_t;
 
 // An empty grid launches nothing. Throws as check().
 template <typename... Params, typename... Args>

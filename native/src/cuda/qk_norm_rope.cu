@@ -179,7 +179,6 @@ __global__ void __launch_bounds__(kThreads) forward_kernel(T* out, Heads<T> head
 // ---- backward. A block takes the tokens of one group after the other.
 
 constexpr int kGroups = 132 * 8;  // as many blocks as run at one time on a GPU of 132 multiprocessors
-constexpr int kMaxHeadDim = 256;
 
 // The heads [first, first + count) of a token: `row` are the gradients, in place, x_row the rows of the forward pass.
 template <typename T, int kPacks, bool kInThread>

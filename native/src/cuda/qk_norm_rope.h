@@ -6,6 +6,8 @@
 
 namespace wideseek::cuda {
 
+constexpr int kMaxHeadDim = 256;
+
 // Heads of up to 256 elements.
 void qk_norm_rope_forward(Stream stream, TypedPointer out, ConstTypedPointer qkv, const float* q_norm,
                           const float* k_norm, const float* cos, const float* sin, const int32_t* positions,

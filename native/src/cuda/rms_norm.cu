@@ -126,7 +126,7 @@ void launch_forward(Stream stream, TypedPointer out, ConstTypedPointer x, const 
 
 constexpr int kPacks = 2;  // of a thread
 constexpr int kMaxThreads = 512;
-constexpr int64_t kMaxColumns = int64_t{kMaxThreads} * kPacks * kPack;
+static_assert(kMaxNormColumns == int64_t{kMaxThreads} * kPacks * kPack);
 
 unsigned backward_threads(int64_t C) {
   return static_cast<unsigned>(ceil_div<int64_t>(C, kPacks * kPack * kWarp) * kWarp);
@@ -222,8 +222,8 @@ int64_t rms_norm_backward_scratch(int64_t C) { return backward_groups(C) * C; }
 
 void rms_norm_backward(Stream stream, TypedPointer dx, TypedPointer dweight, ConstTypedPointer dout,
                        ConstTypedPointer x, const float* weight, int64_t T, int64_t C, float eps, float* scratch) {
-  WS_CHECK(C <= kMaxColumns, kUnsupported, "rms_norm_backward",
-           "rows of " + std::to_string(C) + " elements; the limit is " + std::to_string(kMaxColumns));
+  WS_CHECK(C <= kMaxNormColumns, kUnsupported, "rms_norm_backward",
+           "rows of " + std::to_string(C) + " elements; the limit is " + std::to_string(kMaxNormColumns));
   const auto groups = static_cast<unsigned>(std::min(T, backward_groups(C)));
   with_element_type(dx.dtype, [&](auto type) {
     using E = decltype(type);

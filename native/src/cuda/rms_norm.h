@@ -6,6 +6,8 @@
 
 namespace wideseek::cuda {
 
+constexpr int64_t kMaxNormColumns = 8192;  // of the backward pass
+
 void rms_norm_forward(Stream stream, TypedPointer out, ConstTypedPointer x, const float* weight, int64_t T, int64_t C,
                       float eps);
 

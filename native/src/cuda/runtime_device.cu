@@ -18,6 +18,14 @@ void check(cudaError_t status, const char* op) {
     case cudaErrorInsufficientDriver:
     case cudaErrorInvalidDevice:
       throw Error(ErrorCode::kUnsupported, op, reason);
+    case cudaErrorNoKernelImageForDevice:
+    case cudaErrorUnsupportedPtxVersion:
+    case cudaErrorInvalidPtx:
+    case cudaErrorJitCompilerNotFound:
+      throw Error(ErrorCode::kUnsupported, op,
+                  reason +
+                      "; the driver cannot compile this build's kernels for the GPU: update it, or run with device "
+                      "cpu");
     default:
       throw Error(ErrorCode::kDeviceLost, op, reason);
   }

@@ -77,7 +77,7 @@ __global__ void __launch_bounds__(kBlock, 1)
     __syncthreads();
     if (threadIdx.x < half) add_stats(of_threads[threadIdx.x], of_threads[threadIdx.x + half]);
   }
-  if (threadIdx.x == 0) *total = of_threads[0];
+  if (threadIdx.x == 0) add_stats(*total, of_threads[0]);
 }
 
 }  // namespace

@@ -6,7 +6,6 @@
 
 namespace wideseek::cuda {
 
-// `stats` is device memory, overwritten with the sums over these targets alone, also when there are none.
 void token_loss(Stream stream, float* dlogprobs, LossStats* stats, const float* logprobs, const float* row_entropy,
                 const Targets& targets, const LossInputs& inputs, const LossSettings& settings);
 

@@ -7,6 +7,7 @@
 #include "base/arena.h"
 #include "base/error.h"
 #include "base/rng.h"
+#include "model/experts.h"
 #include "model/lm_head.h"
 #include "model/rope_table.h"
 #include "model/state.h"
@@ -33,7 +34,8 @@ int64_t kv_layer_elements_per_block(const ModelConfig& config) {
 struct InferenceWorkspace {
   TypedPointer x, qkv, attention_output;     // max_rows rows
   TypedPointer normed, activation, gate_up;  // a chunk of them
-  TypedPointer gathered;                     // a chunk of LM-head rows
+  ExpertScratch experts;
+  TypedPointer gathered;  // a chunk of LM-head rows
   float* logits;
 };
 
@@ -47,8 +49,9 @@ InferenceWorkspace plan_inference(Arena& arena, const Model::State& model, int64
   work.qkv = arena.take(max_rows * model.attention.qkv_size(), dtype);
   work.attention_output = arena.take(max_rows * config.num_heads * config.head_dim, dtype);
   work.normed = arena.take(layer_rows * config.hidden_size, dtype);
-  work.activation = arena.take(layer_rows * config.intermediate_size, dtype);
-  work.gate_up = arena.take(layer_rows * 2 * config.intermediate_size, dtype);
+  work.activation = arena.take(activation_elements(config, layer_rows), dtype);
+  work.gate_up = arena.take(2 * activation_elements(config, layer_rows), dtype);
+  work.experts = plan_experts(arena, model, layer_rows);
   work.gathered = arena.take(logit_rows * config.hidden_size, dtype);
   work.logits = arena.take_floats(logit_rows * config.vocab_size);
   return work;
@@ -98,10 +101,14 @@ Model::State::State(Backend& backend, const ModelConfig& config, DType weight_dt
       weight_dtype(weight_dtype),
       table(make_parameter_table(config)),
       attention{config.num_heads, config.num_kv_heads, config.head_dim} {
+  backend.check_shape(attention, config.hidden_size);
+  int64_t largest_transfer = 0;
   for (const StoredTensor& tensor : table.tensors) {
+    largest_transfer = std::max(largest_transfer, std::min(rows_per_transfer(tensor.cols), tensor.rows) * tensor.cols);
     matrices.push_back(tensor.is_matrix ? backend.create_weight(tensor.rows, tensor.cols, weight_dtype) : nullptr);
     vectors.push_back(tensor.is_matrix ? DeviceArray<float>() : DeviceArray<float>(backend, tensor.rows));
   }
+  transfer = DeviceArray<float>(backend, largest_transfer);
 }
 
 void Model::State::reserve_positions(int64_t count) {
@@ -146,11 +153,11 @@ void Model::State::read_fp32(int64_t index, float* out) const {
     return;
   }
   const int64_t step = rows_per_transfer(tensor.cols);
-  DeviceArray<float> rows(backend, std::min(step, num_rows) * tensor.cols);
   for (int64_t row = 0; row < num_rows; row += step) {
     const int64_t count = std::min(step, num_rows - row);
-    load_rows(placement.tensor, placement.first_row + row, count, rows.get());
-    backend.download(out + row * tensor.cols, rows.get(), count * tensor.cols * static_cast<int64_t>(sizeof(float)));
+    load_rows(placement.tensor, placement.first_row + row, count, transfer.get());
+    backend.download(out + row * tensor.cols, transfer.get(),
+                     count * tensor.cols * static_cast<int64_t>(sizeof(float)));
   }
 }
 
@@ -159,14 +166,13 @@ void Model::State::write_fp32(int64_t index, const float* source) {
   const StoredTensor& tensor = table.tensors[placement.tensor];
   const int64_t num_rows = table.parameters[index].shape[0];
   const int64_t step = rows_per_transfer(tensor.cols);
-  DeviceArray<float> rows(backend, std::min(step, num_rows) * tensor.cols);
   for (int64_t row = 0; row < num_rows; row += step) {
     const int64_t count = std::min(step, num_rows - row);
     const int64_t bytes = count * tensor.cols * static_cast<int64_t>(sizeof(float));
-    backend.upload(rows.get(), source + row * tensor.cols, bytes);
-    store_rows(placement.tensor, placement.first_row + row, count, rows.get());
+    backend.upload(transfer.get(), source + row * tensor.cols, bytes);
+    store_rows(placement.tensor, placement.first_row + row, count, transfer.get());
     if (master.count() > 0) {
-      backend.copy(master.get() + tensor.gradient_offset + (placement.first_row + row) * tensor.cols, rows.get(),
+      backend.copy(master.get() + tensor.gradient_offset + (placement.first_row + row) * tensor.cols, transfer.get(),
                    bytes);
     }
   }
@@ -291,7 +297,7 @@ void Model::forward(const InferenceBatch& batch, KvCache& cache, const UseLogits
   const auto attention = backend.plan_attention(state.attention, batch.sequences, batch.num_sequences);
   const RowBatch row_batch{rows, token_ids, device_positions, *attention};
   const LayerActivations activations{work.x, work.qkv, work.attention_output, nullptr, work.x, {}};
-  const LayerScratch scratch{work.normed, work.activation, work.gate_up, work.qkv, {}, {}};
+  const LayerScratch scratch{work.normed, work.activation, work.gate_up, work.qkv, {}, {}, work.experts};
   backend.embedding_forward(work.x, state.matrix(state.table.embedding), token_ids, rows);
   for (int64_t layer = 0; layer < config.num_layers; ++layer) {
     layer_forward(state, layer, activations, scratch, work.x, cache.layer(layer).blocks, row_batch);

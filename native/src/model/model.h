@@ -1,4 +1,4 @@
-// A Qwen3/Qwen2 decoder: its weights, and the ONE forward pass that generation and training share.
+// A Qwen3, Qwen3-MoE or Qwen2 decoder: its weights, and the ONE forward pass that generation and training share.
 // Bit equality rests on this: every row's result depends on that row's tokens and positions alone, never on the
 // other rows, on how a prompt was cut into chunks, on thread count, or on whether activations are kept.
 #pragma once

@@ -150,6 +150,24 @@ EngineOptions to_engine_options(const Napi::Value& value) {
   return options;
 }
 
+namespace {
+
+MoeConfig to_moe_config(const Fields& fields, int64_t num_layers) {
+  MoeConfig moe;
+  moe.num_experts = fields.integer("numExperts", 1, INT32_MAX);
+  moe.experts_per_token = fields.integer("expertsPerToken", 1, INT32_MAX);
+  moe.intermediate_size = fields.integer("intermediateSize", 1, INT32_MAX);
+  moe.normalize_shares = fields.boolean("normalizeShares");
+  for (const int32_t layer : fields.int32s("layers")) {
+    if (layer < 0 || layer >= num_layers) throw_invalid("NativeEngine", "options.config.moe.layers names no layer");
+    moe.layers.resize(static_cast<size_t>(num_layers));  // all false
+    moe.layers[static_cast<size_t>(layer)] = true;
+  }
+  return moe;
+}
+
+}  // namespace
+
 ModelConfig to_model_config(const Fields& fields) {
   ModelConfig config;
   config.vocab_size = fields.integer("vocabSize", 1, INT32_MAX);
@@ -170,6 +188,7 @@ ModelConfig to_model_config(const Fields& fields) {
   config.tie_word_embeddings = fields.boolean("tieWordEmbeddings");
   config.qkv_bias = fields.boolean("qkvBias");
   config.qk_norm = fields.boolean("qkNorm");
+  if (fields.has("moe")) config.moe = to_moe_config(fields.object("moe"), config.num_layers);
   return config;
 }
 

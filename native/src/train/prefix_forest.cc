@@ -27,7 +27,7 @@ uint64_t hash_block(int64_t parent, const int32_t* token_ids) {
 }  // namespace
 
 PrefixForest build_prefix_forest(const int32_t* token_ids, const int32_t* cu_seqlens, const int64_t* lengths,
-                                 int64_t num_sequences) {
+                                 int64_t num_sequences, bool share) {
   PrefixForest forest;
   forest.rows.assign(static_cast<size_t>(cu_seqlens[num_sequences]), -1);
   forest.block_tables.resize(static_cast<size_t>(num_sequences));
@@ -41,7 +41,7 @@ PrefixForest build_prefix_forest(const int32_t* token_ids, const int32_t* cu_seq
     const int64_t length = lengths[s];
     int64_t parent = -1;
     int64_t shared = 0;  // leading tokens whose rows exist already
-    bool on_known_path = true;
+    bool on_known_path = share;
     for (int64_t at = 0; at < length; at += kBlockTokens) {
       const int64_t count = std::min(kBlockTokens, length - at);
       const bool is_full = count == kBlockTokens;

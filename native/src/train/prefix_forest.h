@@ -19,12 +19,13 @@ struct PrefixForest {
   int64_t num_rows() const { return static_cast<int64_t>(token_ids.size()); }
 
  private:
-  friend PrefixForest build_prefix_forest(const int32_t*, const int32_t*, const int64_t*, int64_t);
+  friend PrefixForest build_prefix_forest(const int32_t*, const int32_t*, const int64_t*, int64_t, bool);
   std::vector<std::vector<int32_t>> block_tables;  // the slices point into these
 };
 
-// Sequence s is token_ids[cu_seqlens[s] ... + lengths[s]), with lengths[s] at most its packed length.
+// Sequence s is token_ids[cu_seqlens[s] ... + lengths[s]), with lengths[s] at most its packed length. Without `share`
+// every sequence is a tree of its own.
 PrefixForest build_prefix_forest(const int32_t* token_ids, const int32_t* cu_seqlens, const int64_t* lengths,
-                                 int64_t num_sequences);
+                                 int64_t num_sequences, bool share = true);
 
 }  // namespace wideseek

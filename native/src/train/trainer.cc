@@ -19,6 +19,11 @@ namespace {
 
 constexpr int64_t kFloat = sizeof(float);
 
+// Positions that a batch may use.
+int64_t num_positions(const ModelConfig& config, const TrainerOptions& options) {
+  return std::min(options.max_tokens, config.max_position_embeddings);
+}
+
 }  // namespace
 
 // The memory of training, taken by the first operation that needs it: a frozen reference only scores.
@@ -76,11 +81,15 @@ Trainer::State::State(Model::State& model, const TrainerOptions& options)
   Arena parts(arena.get());
   forward = plan_forward(parts, model, options);
   indices = DeviceArray<int32_t>(backend, 5 * options.max_tokens);
+  model.reserve_positions(num_positions(model.config, options));
+  backend.reserve(pass_limits(model, options, false));
   reserve_blocks(planned_kv_blocks(options));
 }
 
 Training& Trainer::State::training() {
   if (maybe_training) return *maybe_training;
+  WS_CHECK(!model.config.moe, kUnsupported, "Trainer",
+           "training a mixture-of-experts model; such a model generates and scores only");
   auto taken = std::make_unique<Training>();
   Arena size(nullptr);
   plan_backward(size, model, options, forward);
@@ -96,6 +105,7 @@ Training& Trainer::State::training() {
     backend.zero(moment->get(), moment->bytes());
   }
   model.ensure_master();
+  backend.reserve(pass_limits(model, options, true));
   maybe_training = std::move(taken);
   return *maybe_training;
 }
@@ -190,7 +200,7 @@ void Trainer::State::chunk_logprobs(const TargetPlan::Chunk& chunk, ConstTypedPo
   lm_head_logits(model, forward.logits, forward.gathered, forward.final_normed, x, index_array(2) + chunk.first_row,
                  chunk.num_rows);
   backend.logprob_forward(forward.logprobs + chunk.first_target, forward.row_max, forward.row_log_sum,
-                          forward.row_entropy, forward.logits, chunk_targets(chunk), chunk.num_rows,
+                          forward.row_entropy + chunk.first_row, forward.logits, chunk_targets(chunk), chunk.num_rows,
                           model.config.vocab_size, temperature);
 }
 
@@ -201,10 +211,18 @@ Trainer::~Trainer() = default;
 int64_t Trainer::planned_bytes(Model& model, const TrainerOptions& options) {
   const Model::State& state = model.state();
   Arena arena(nullptr);
-  plan_backward(arena, state, options, plan_forward(arena, state, options));
+  const ForwardWorkspace forward = plan_forward(arena, state, options);
   const int64_t indices = 5 * options.max_tokens * static_cast<int64_t>(sizeof(int32_t));
+  const int64_t more_positions =
+      std::max<int64_t>(0, num_positions(state.config, options) - state.num_positions) * state.config.head_dim * kFloat;
+  if (state.config.moe) {
+    return arena.used() + indices + more_positions + state.backend.reserved_bytes(pass_limits(state, options, false)) +
+           kv_layer_bytes(state, planned_kv_blocks(options));
+  }
+  plan_backward(arena, state, options, forward);
   const int64_t num_fp32 = state.weight_dtype == DType::kFloat32 ? 2 : 3;  // moments, and the master of bf16 weights
-  return arena.used() + indices + 2 * kv_layer_bytes(state, planned_kv_blocks(options)) +
+  return arena.used() + indices + more_positions + state.backend.reserved_bytes(pass_limits(state, options, true)) +
+         2 * kv_layer_bytes(state, planned_kv_blocks(options)) +
          state.table.num_flat_elements * (num_fp32 * kFloat + dtype_bytes(options.gradient_dtype));
 }
 
@@ -223,8 +241,8 @@ void Trainer::logprobs(const PackedBatch& batch, float temperature, float* logpr
     lengths.push_back(batch.cu_seqlens[s + 1] - batch.cu_seqlens[s] - 1);  // the last token predicts nothing here
     is_target[batch.cu_seqlens[s]] = false;
   }
-  const PrefixForest forest =
-      build_prefix_forest(batch.token_ids, batch.cu_seqlens, lengths.data(), batch.num_sequences);
+  const PrefixForest forest = build_prefix_forest(batch.token_ids, batch.cu_seqlens, lengths.data(),
+                                                  batch.num_sequences, state.options.share_prefixes);
   if (forest.num_rows() == 0) return;
   const TargetPlan plan = plan_targets(batch, forest, is_target, lm_head_chunk_rows(state.model));
   const auto attention = state.plan_attention(forest);
@@ -234,9 +252,10 @@ void Trainer::logprobs(const PackedBatch& batch, float temperature, float* logpr
 
   std::vector<float> values(plan.tokens.size());
   std::vector<float> row_entropies(plan.logit_rows.size());
+  for (const TargetPlan::Chunk& chunk : plan.chunks) state.chunk_logprobs(chunk, x, temperature);
+  state.backend.download(row_entropies.data(), state.forward.row_entropy,
+                         static_cast<int64_t>(row_entropies.size()) * kFloat);
   for (const TargetPlan::Chunk& chunk : plan.chunks) {
-    state.chunk_logprobs(chunk, x, temperature);
-    state.backend.download(row_entropies.data() + chunk.first_row, state.forward.row_entropy, chunk.num_rows * kFloat);
     for (int64_t k = chunk.first_target; k < chunk.first_target + chunk.num_targets; ++k) {
       entropies[plan.tokens[k]] = row_entropies[chunk.first_row + plan.chunk_rows[k]];
     }
@@ -265,8 +284,8 @@ LossStats Trainer::forward_backward(const PackedBatch& batch, const LossSettings
     }
   }
   LossStats stats{};
-  const PrefixForest forest =
-      build_prefix_forest(batch.token_ids, batch.cu_seqlens, lengths.data(), batch.num_sequences);
+  const PrefixForest forest = build_prefix_forest(batch.token_ids, batch.cu_seqlens, lengths.data(),
+                                                  batch.num_sequences, state.options.share_prefixes);
   if (forest.num_rows() == 0) return stats;
   const TargetPlan plan = plan_targets(batch, forest, is_target, lm_head_chunk_rows(state.model));
   const auto attention = state.plan_attention(forest);
@@ -287,12 +306,14 @@ LossStats Trainer::forward_backward(const PackedBatch& batch, const LossSettings
   const auto from = [](const float* values, int64_t first) { return values == nullptr ? nullptr : values + first; };
 
   const TypedPointer x = state.forward_layers(rows);
+  state.backend.zero(work.stats, sizeof(LossStats));
   state.backend.zero(work.dx.data, rows.num_rows * state.model.config.hidden_size * dtype_bytes(work.dx.dtype));
   for (const TargetPlan::Chunk& chunk : plan.chunks) {
     state.chunk_logprobs(chunk, x, loss.temperature);
     const int64_t first = chunk.first_target;
     const Targets targets = state.chunk_targets(chunk);
-    state.backend.token_loss(work.dlogprobs + first, stats, forward.logprobs + first, forward.row_entropy, targets,
+    state.backend.token_loss(work.dlogprobs + first, work.stats, forward.logprobs + first,
+                             forward.row_entropy + chunk.first_row, targets,
                              {from(inputs.weights, first), from(inputs.advantages, first),
                               from(inputs.behavior_logprobs, first), from(inputs.ref_logprobs, first)},
                              loss);
@@ -303,11 +324,12 @@ LossStats Trainer::forward_backward(const PackedBatch& batch, const LossSettings
   }
   state.backward_layers(rows);
 
+  // The one wait of the pass.
+  state.backend.download(&stats, work.stats, sizeof(stats));
   if (logprobs != nullptr) {
     state.backend.download(values.data(), forward.logprobs, static_cast<int64_t>(values.size()) * kFloat);
     for (size_t k = 0; k < values.size(); ++k) logprobs[plan.tokens[k]] = values[k];
   }
-  state.backend.synchronize();
   return stats;
 }
 

@@ -3,6 +3,7 @@
 
 #include <algorithm>
 
+#include "model/experts.h"
 #include "model/lm_head.h"
 
 namespace wideseek {
@@ -18,12 +19,14 @@ ForwardWorkspace plan_forward(Arena& arena, const Model::State& model, const Tra
   work.qkv = arena.take(tokens * model.attention.qkv_size(), dtype);
   work.attention_output = arena.take(tokens * config.num_heads * config.head_dim, dtype);
   work.normed = arena.take(layer_rows * config.hidden_size, dtype);
-  work.activation = arena.take(layer_rows * config.intermediate_size, dtype);
-  work.gate_up = arena.take(layer_rows * 2 * config.intermediate_size, dtype);
+  work.activation = arena.take(activation_elements(config, layer_rows), dtype);
+  work.gate_up = arena.take(2 * activation_elements(config, layer_rows), dtype);
+  work.experts = plan_experts(arena, model, layer_rows);
   work.logits = arena.take_floats(chunk_rows * config.vocab_size);
   work.gathered = arena.take(chunk_rows * config.hidden_size, dtype);
   work.final_normed = arena.take(chunk_rows * config.hidden_size, dtype);
-  for (float** part : {&work.row_max, &work.row_log_sum, &work.row_entropy}) *part = arena.take_floats(chunk_rows);
+  for (float** part : {&work.row_max, &work.row_log_sum}) *part = arena.take_floats(chunk_rows);
+  work.row_entropy = arena.take_floats(tokens);
   work.logprobs = arena.take_floats(tokens);
   return work;
 }
@@ -62,16 +65,21 @@ BackwardWorkspace plan_backward(Arena& arena, const Model::State& model, const T
   for (float** part : {&work.dlogprobs, &work.weights, &work.advantages, &work.behavior_logprobs, &work.ref_logprobs}) {
     *part = arena.take_floats(tokens);
   }
+  work.stats = static_cast<LossStats*>(arena.take(sizeof(LossStats) / sizeof(float), DType::kFloat32).data);
   return work;
 }
 
 LayerScratch forward_scratch(const ForwardWorkspace& forward) {
-  return {forward.normed, forward.activation, forward.gate_up, forward.qkv, {}, {}};
+  return {forward.normed, forward.activation, forward.gate_up, forward.qkv, {}, {}, forward.experts};
 }
 
 LayerScratch training_scratch(const ForwardWorkspace& forward, const BackwardWorkspace& backward) {
   return {forward.normed,       forward.activation, forward.gate_up,
           backward.qkv_rotated, backward.dqkv,      backward.dattention};
+}
+
+PassLimits pass_limits(const Model::State& model, const TrainerOptions& options, bool backward) {
+  return {model.attention, model.config.hidden_size, options.max_tokens, lm_head_chunk_rows(model), backward};
 }
 
 int64_t planned_kv_blocks(const TrainerOptions& options) {

@@ -15,10 +15,12 @@ struct ForwardWorkspace {
   TypedPointer x;                            // [T,C]
   TypedPointer qkv, attention_output;        // [T,...] of the layer that runs
   TypedPointer normed, activation, gate_up;  // a chunk of layer rows
+  ExpertScratch experts;
   float* logits;
   TypedPointer gathered, final_normed;
-  float *row_max, *row_log_sum, *row_entropy;
-  float* logprobs;  // per target of the whole batch
+  float *row_max, *row_log_sum;
+  float* row_entropy;  // of the whole batch's logit rows
+  float* logprobs;     // per target of the whole batch
 };
 
 // What training needs beside it.
@@ -29,6 +31,7 @@ struct BackwardWorkspace {
   TypedPointer dlogits;                            // logits themselves if activations are fp32
   TypedPointer dgathered;
   float *dlogprobs, *weights, *advantages, *behavior_logprobs, *ref_logprobs;  // per target
+  LossStats* stats;
 };
 
 ForwardWorkspace plan_forward(Arena& arena, const Model::State& model, const TrainerOptions& options);
@@ -39,6 +42,8 @@ BackwardWorkspace plan_backward(Arena& arena, const Model::State& model, const T
 LayerScratch forward_scratch(const ForwardWorkspace& forward);
 LayerScratch training_scratch(const ForwardWorkspace& forward, const BackwardWorkspace& backward);
 
+// The largest pass of these options.
+PassLimits pass_limits(const Model::State& model, const TrainerOptions& options, bool backward);
 // KV blocks that hold a batch of max_tokens unless it has very many short sequences.
 int64_t planned_kv_blocks(const TrainerOptions& options);
 // Bytes of keys and values of one layer in `blocks` blocks.

@@ -107,7 +107,7 @@ export class ConfiguredRun implements AsyncDisposable {
     await checkRunCommand(this.directory, "train");
     await checkRunSettings(this.directory, this.#config);
     await using models = await RunModels.open(this.#config);
-    await using policy = await this.#loadPolicy(model.directory, options.maxTokens);
+    await using policy = await this.#loadPolicy(model.directory, options.maxTokens, true);
     await using reference =
       options.klCoefficient > 0 ? await this.#loadPolicy(model.directory, options.maxTokens) : undefined;
     await writeRunCommand(this.directory, "train");
@@ -149,7 +149,7 @@ export class ConfiguredRun implements AsyncDisposable {
       await writeRunCommand(this.directory, "cold-start");
       await createModel(from, { config, shape: model.create, tools, tasks: trainTasks });
     }
-    await using policy = await this.#loadPolicy(from, options.maxTokens);
+    await using policy = await this.#loadPolicy(from, options.maxTokens, true);
     await writeRunCommand(this.directory, "cold-start");
     await using run = await this.#openRun(policy, "cold start", options.steps);
     const { chat } = policy;
@@ -226,8 +226,8 @@ export class ConfiguredRun implements AsyncDisposable {
     });
   }
 
-  async #loadPolicy(modelDir: string, maxTrainTokens: number): Promise<ChatPolicy> {
-    const policy = await loadPolicy({ modelDir, ...this.#config.engine, maxTrainTokens });
+  async #loadPolicy(modelDir: string, maxTrainTokens: number, trainable = false): Promise<ChatPolicy> {
+    const policy = await loadPolicy({ modelDir, ...this.#config.engine, maxTrainTokens, trainable });
     const { limits } = this.#config.agents;
     const contextTokens = Math.max(limits.contextTokens, ...Object.values(limits.contextTokensByRole).map(Number));
     if (contextTokens <= policy.maxContextTokens) {

@@ -5,6 +5,7 @@ import { errorMessage, WideSeekError } from "@wideseek/spec";
 import { z } from "zod";
 import { writeDirectory } from "./atomic-directory.ts";
 import type { FloatDtype, NativeEngine, ParameterInfo, TensorKind } from "./binding.ts";
+import { fromNative } from "./native-error.ts";
 import {
   openModelWeights,
   openSafetensors,
@@ -91,7 +92,7 @@ export async function saveWeights(
       name,
       dtype: dtype === "float32" ? "F32" : "BF16",
       shape,
-      read: async () => await engine.readParameter(index, dtype),
+      read: () => fromNative(async () => await engine.readParameter(index, dtype)),
     }),
   );
   await writeDirectory(directory, async (temporary) => {
@@ -112,7 +113,7 @@ export async function saveCheckpoint(
       name: `${prefix}${name}`,
       dtype: "F32",
       shape,
-      read: async () => bytesOf(await engine.readTensor(kind, index)),
+      read: () => fromNative(async () => bytesOf(await engine.readTensor(kind, index))),
     }));
   const { numSteps, policyVersion } = await engine.trainingState();
   await writeDirectory(directory, async (temporary) => {
