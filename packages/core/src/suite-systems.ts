@@ -3,6 +3,7 @@
 import { runTeam } from "@wideseek/agents";
 import type { RunConfig, Suite, SuiteRow } from "@wideseek/config";
 import { type Episode, type Role, type SearchBackend, type Task, type Toolset, WideSeekError } from "@wideseek/spec";
+import { withoutControlText } from "@wideseek/tools";
 import { checkRoles, runWorkflow, type WorkflowModel, workflowOptions, workflows } from "@wideseek/workflows";
 import type { RowModels } from "./suite-models.ts";
 
