@@ -19,7 +19,9 @@ DeviceState::DeviceState(const EngineOptions& options)
   generator_ = std::make_unique<Generator>(*backend_, *model_, options.generator);
   plan_.kv_cache = generator_->kv_cache_bytes();
   plan_.inference = backend_->memory_info().allocated_bytes - plan_.weights - plan_.kv_cache;
-  plan_.training = Trainer::planned_bytes(*model_, options.trainer);
+  // The activations of training lie in the memory of the KV cache.
+  plan_.training = Trainer::planned_bytes(*model_, options.trainer) -
+                   std::min(plan_.kv_cache, Trainer::pass_bytes(*model_, options.trainer));
 }
 
 EngineStats DeviceState::stats() const {
@@ -38,7 +40,10 @@ void DeviceState::check_idle(const char* op) const {
 }
 
 Trainer& DeviceState::trainer() {
-  if (!trainer_) trainer_ = std::make_unique<Trainer>(*model_, trainer_options_);
+  if (!trainer_) {
+    trainer_ = std::make_unique<Trainer>(*model_, trainer_options_,
+                                         [this](int64_t bytes) { return generator_->lend_cache(bytes); });
+  }
   return *trainer_;
 }
 

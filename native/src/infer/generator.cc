@@ -171,6 +171,12 @@ void Generator::fail(uint64_t sequence_id, std::exception_ptr reason) {
   if (keys_.contains(sequence_id)) take(sequence_id).request.on_error(std::move(reason));
 }
 
+std::byte* Generator::lend_cache(int64_t bytes) {
+  WS_CHECK(idle(), kInternal, kOp, "the KV cache is in use");
+  blocks_.clear_cache();
+  return cache_.lend(bytes);
+}
+
 GeneratorStats Generator::stats() const {
   GeneratorStats stats = stats_;
   stats.num_preemptions = scheduler_.num_preemptions();

@@ -78,6 +78,8 @@ class Generator {
   void clear_prefix_cache() { blocks_.clear_cache(); }
   GeneratorStats stats() const;
   int64_t kv_cache_bytes() const { return cache_.num_bytes(); }
+  // The memory of the KV cache for a training pass, see KvCache::lend; only while idle.
+  std::byte* lend_cache(int64_t bytes);
 
  private:
   struct Entry {

@@ -62,33 +62,61 @@ InferenceWorkspace plan_inference(Arena& arena, const Model::State& model, int64
 // ---- KvCache
 
 struct KvCache::State {
+  State(Backend& backend, const ModelConfig& config, int64_t num_blocks);
+
+  Backend& backend;
+  const ModelConfig& config;
   int64_t num_blocks;
-  std::vector<DeviceArray<std::byte>> arrays;  // keys and values of each layer
+  DeviceArray<std::byte> memory;
   std::vector<Layer> layers;
+
+  // Lays all layers out; returns their size.
+  int64_t place(std::byte* base);
 };
 
-KvCache::KvCache(Backend& backend, const ModelConfig& config, int64_t num_blocks) : state_(std::make_unique<State>()) {
+KvCache::State::State(Backend& backend_, const ModelConfig& config_, int64_t num_blocks_)
+    : backend(backend_), config(config_), num_blocks(num_blocks_), layers(static_cast<size_t>(config.num_layers)) {
+  memory = DeviceArray<std::byte>(backend, place(nullptr));
+  place(memory.get());
+}
+
+int64_t KvCache::State::place(std::byte* base) {
+  Arena arena(base);
+  const int64_t elements = num_blocks * kv_layer_elements_per_block(config);
+  for (Layer& layer : layers) {
+    layer.blocks.keys = arena.take(elements, backend.activation_dtype());
+    layer.blocks.values = arena.take(elements, backend.activation_dtype());
+  }
+  return arena.used();
+}
+
+KvCache::KvCache(Backend& backend, const ModelConfig& config, int64_t num_blocks) {
   WS_CHECK(num_blocks > 0, kInvalidArgument, "KvCache",
            "num_blocks: got " + std::to_string(num_blocks) + ", must be at least 1");
-  state_->num_blocks = num_blocks;
-  const DType dtype = backend.activation_dtype();
-  const int64_t bytes = num_blocks * kv_layer_elements_per_block(config) * dtype_bytes(dtype);
-  for (int64_t layer = 0; layer < config.num_layers; ++layer) {
-    KvBlocks blocks{};
-    for (TypedPointer* half : {&blocks.keys, &blocks.values}) {
-      state_->arrays.emplace_back(backend, bytes);
-      *half = {state_->arrays.back().get(), dtype};
-    }
-    state_->layers.push_back({blocks});
-  }
+  state_ = std::make_unique<State>(backend, config, num_blocks);
 }
 
 KvCache::~KvCache() = default;
 
 int64_t KvCache::num_blocks() const { return state_->num_blocks; }
 
-int64_t KvCache::num_bytes() const {
-  return static_cast<int64_t>(state_->arrays.size()) * state_->arrays.front().bytes();
+int64_t KvCache::num_bytes() const { return state_->memory.bytes(); }
+
+std::byte* KvCache::lend(int64_t bytes) {
+  State& state = *state_;
+  const int64_t before = state.memory.bytes();
+  if (bytes <= before) return state.memory.get();
+  // Given back first: there need not be room for both.
+  state.memory = DeviceArray<std::byte>();
+  try {
+    state.memory = DeviceArray<std::byte>(state.backend, bytes);
+  } catch (...) {
+    state.memory = DeviceArray<std::byte>(state.backend, before);
+    state.place(state.memory.get());
+    throw;
+  }
+  state.place(state.memory.get());
+  return state.memory.get();
 }
 
 KvCache::Layer& KvCache::layer(int64_t index) { return state_->layers[index]; }

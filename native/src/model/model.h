@@ -32,6 +32,7 @@ struct InferenceBatch {
 };
 
 // Keys and values of all layers in fixed-size blocks. Owns the memory, not who uses which block (infer/block_manager).
+// Generation and training take turns, so a training pass may borrow it.
 class KvCache {
  public:
   static constexpr int64_t kBlockTokens = kKvBlockTokens;
@@ -41,6 +42,9 @@ class KvCache {
   KvCache& operator=(const KvCache&) = delete;
   int64_t num_blocks() const;
   int64_t num_bytes() const;
+  // At least `bytes` of device memory until the next forward pass that uses the cache, whose content is lost. The memory
+  // grows if it is too small; throws kOutOfMemory if it cannot, and has its old size then.
+  std::byte* lend(int64_t bytes);
   struct Layer;
   Layer& layer(int64_t index);
 

@@ -5,6 +5,7 @@
 #include <cmath>
 #include <numeric>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "base/error.h"
@@ -28,19 +29,21 @@ int64_t num_positions(const ModelConfig& config, const TrainerOptions& options) 
 
 // The memory of training, taken by the first operation that needs it: a frozen reference only scores.
 struct Training {
-  DeviceArray<std::byte> arena;
-  BackwardWorkspace work;
+  int64_t pass_bytes;
+  DeviceArray<std::byte> own_arena;  // of the pass, if no memory is lent
+  BackwardWorkspace work;            // of the pass that runs
   DeviceArray<std::byte> dkv;                      // gradients of keys and values of one layer
   DeviceArray<std::byte> gradients;                // of all weights, flat, see ParameterTable
   DeviceArray<float> first_moment, second_moment;  // flat
 };
 
 struct Trainer::State {
-  State(Model::State& model, const TrainerOptions& options);
+  State(Model::State& model, const TrainerOptions& options, LendMemory lend);
 
   Model::State& model;
   Backend& backend;
   TrainerOptions options;
+  LendMemory lend;
   DeviceArray<std::byte> arena;
   ForwardWorkspace forward;
   DeviceArray<int32_t> indices;  // [5, max_tokens]: token ids, positions, logit rows, target rows, target token ids
@@ -50,6 +53,8 @@ struct Trainer::State {
   int64_t num_steps = 0;
 
   Training& training();
+  // Lays out the memory of a pass.
+  const BackwardWorkspace& begin_pass();
   TypedPointer gradients() { return {training().gradients.get(), options.gradient_dtype}; }
   int32_t* index_array(int64_t index) { return indices.get() + index * options.max_tokens; }
   void reserve_blocks(int64_t count);
@@ -69,8 +74,8 @@ struct Trainer::State {
   TypedPointer flat(TensorKind kind);
 };
 
-Trainer::State::State(Model::State& model, const TrainerOptions& options)
-    : model(model), backend(model.backend), options(options) {
+Trainer::State::State(Model::State& model, const TrainerOptions& options, LendMemory lend)
+    : model(model), backend(model.backend), options(options), lend(std::move(lend)) {
   WS_CHECK(options.max_tokens >= 1 && options.max_tokens <= (int64_t{1} << 28), kInvalidArgument, "Trainer",
            "max_tokens: got " + std::to_string(options.max_tokens) + ", must be in [1, 2^28]");
   WS_CHECK(options.gradient_dtype == DType::kFloat32 || backend.name() != "cpu", kUnsupported, "Trainer",
@@ -93,9 +98,8 @@ Training& Trainer::State::training() {
   auto taken = std::make_unique<Training>();
   Arena size(nullptr);
   plan_backward(size, model, options, forward);
-  taken->arena = DeviceArray<std::byte>(backend, size.used());
-  Arena parts(taken->arena.get());
-  taken->work = plan_backward(parts, model, options, forward);
+  taken->pass_bytes = size.used();
+  if (!lend) taken->own_arena = DeviceArray<std::byte>(backend, size.used());
   taken->dkv = DeviceArray<std::byte>(backend, kv_layer_bytes(model, kv_blocks));
   const int64_t count = model.table.num_flat_elements;
   taken->gradients = DeviceArray<std::byte>(backend, count * dtype_bytes(options.gradient_dtype));
@@ -108,6 +112,13 @@ Training& Trainer::State::training() {
   backend.reserve(pass_limits(model, options, true));
   maybe_training = std::move(taken);
   return *maybe_training;
+}
+
+const BackwardWorkspace& Trainer::State::begin_pass() {
+  Training& taken = training();
+  Arena parts(lend ? lend(taken.pass_bytes) : taken.own_arena.get());
+  taken.work = plan_backward(parts, model, options, forward);
+  return taken.work;
 }
 
 // Short sequences leave blocks partly empty, so their number has no useful bound by max_tokens: the arrays grow.
@@ -204,9 +215,16 @@ void Trainer::State::chunk_logprobs(const TargetPlan::Chunk& chunk, ConstTypedPo
                           model.config.vocab_size, temperature);
 }
 
-Trainer::Trainer(Model& model, const TrainerOptions& options)
-    : state_(std::make_unique<State>(model.state(), options)) {}
+Trainer::Trainer(Model& model, const TrainerOptions& options, LendMemory lend)
+    : state_(std::make_unique<State>(model.state(), options, std::move(lend))) {}
 Trainer::~Trainer() = default;
+
+int64_t Trainer::pass_bytes(Model& model, const TrainerOptions& options) {
+  if (model.config().moe) return 0;
+  Arena size(nullptr), forward_size(nullptr);
+  plan_backward(size, model.state(), options, plan_forward(forward_size, model.state(), options));
+  return size.used();
+}
 
 int64_t Trainer::planned_bytes(Model& model, const TrainerOptions& options) {
   const Model::State& state = model.state();
@@ -270,7 +288,7 @@ LossStats Trainer::forward_backward(const PackedBatch& batch, const LossSettings
   validate(batch, vocab_size, state.options.max_tokens);
   validate(batch, loss);
   const ForwardWorkspace& forward = state.forward;
-  const BackwardWorkspace& work = state.training().work;
+  const BackwardWorkspace& work = state.begin_pass();
   if (logprobs != nullptr) std::fill(logprobs, logprobs + batch.num_tokens, 0.0f);
 
   // A sequence ends, for the loss, at the row that predicts its last trained token.

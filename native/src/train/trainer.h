@@ -1,7 +1,9 @@
 // Forward, backward and AdamW over packed batches, on the weights of a Model.
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
+#include <functional>
 #include <memory>
 
 #include "model/model.h"
@@ -42,9 +44,14 @@ enum class TensorKind { kWeight, kGradient, kFirstMoment, kSecondMoment };
 class Trainer {
  public:
   // Takes the memory of scoring; that of training is taken by the first operation that needs it, which a
-  // mixture-of-experts model refuses with kUnsupported.
-  Trainer(Model& model, const TrainerOptions& options);
-  // What both will take together, master weights included; of a mixture-of-experts model, what scoring takes.
+  // mixture-of-experts model refuses with kUnsupported. `lend` gives what a pass needs for its own time, pass_bytes();
+  // without it the trainer keeps memory of its own for that.
+  using LendMemory = std::function<std::byte*(int64_t bytes)>;
+  Trainer(Model& model, const TrainerOptions& options, LendMemory lend = nullptr);
+  // The activations of one forward and backward pass.
+  static int64_t pass_bytes(Model& model, const TrainerOptions& options);
+  // What scoring and training will take together, master weights and pass_bytes() included; of a mixture-of-experts
+  // model, what scoring takes.
   static int64_t planned_bytes(Model& model, const TrainerOptions& options);
   ~Trainer();
   Trainer(const Trainer&) = delete;
