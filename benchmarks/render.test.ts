@@ -1,5 +1,5 @@
 import { expect, test } from "vitest";
-import { figures, isFigure } from "./figures.ts";
+import { figures, gpuGoals, isFigure } from "./figures.ts";
 import type { BenchmarkRecord } from "./record.ts";
 import { renderBenchmarks } from "./render.ts";
 
@@ -17,7 +17,7 @@ test("every figure has a row or is listed as not measured, and the newest record
   ]);
   expect(text).toContain("| `cpu.train_step.vs_torch` | **1.5** | ratio | 1–2, n = 3 | ours 1,235, peer x\\|y |");
   expect(text).not.toContain("1.25");
-  const [measured = "", missing = ""] = text.split("## Not measured");
+  const [measured = "", missing = ""] = text.split(/## Not measured.*/);
   expect(measured).toContain("`gpu.train.4b.2k.mfu`");
   expect(measured.split("## Further")[1]).toContain("cpu.prefill512");
   expect(measured).not.toContain("cpu.grpo_step.vs_trl");
@@ -50,4 +50,13 @@ test("placeholders stand for one word", () => {
   expect(isFigure(figure, "gpu.train.0b6.8k.mfu")).toBe(true);
   expect(isFigure(figure, "gpu.train.8k.mfu")).toBe(false);
   expect(isFigure(figure, "gpu.train.a.b.c.mfu")).toBe(false);
+});
+
+test("goals that need a GPU are listed as not measured, with the command, until their figures have records", () => {
+  const fraction = "Qwen3-4B at 8k at 50 % or more of the measured matrix rate";
+  const goals = (records: BenchmarkRecord[]): string =>
+    renderBenchmarks(records).split("## Not measured on a GPU")[1] ?? "";
+  expect(goals([])).toContain(`- not measured: ${fraction} (\`pnpm run pack:gpu`);
+  expect(goals([]).match(/^- not measured: /gm)).toHaveLength(gpuGoals.length);
+  expect(goals([record("gpu.train.4b.8k.mfu", 0.5, "2026-01-01T00:00:00Z")])).not.toContain(fraction);
 });

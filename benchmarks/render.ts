@@ -2,7 +2,7 @@
 import { globSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { pathToFileURL } from "node:url";
-import { figures, isFigure } from "./figures.ts";
+import { figures, type Goal, gpuGoals, isFigure } from "./figures.ts";
 import { cell, formatNumber, paramsText } from "./markdown.ts";
 import { type BenchmarkRecord, repositoryRoot } from "./record.ts";
 import { summaryMarkdown } from "./summary.ts";
@@ -55,6 +55,14 @@ function measuredRow(record: BenchmarkRecord): string {
 const header = `| figure | median | unit | range | with | device | commit | date |
 |---|---|---|---|---|---|---|---|`;
 
+/** Goals of which a figure has no record. */
+function openGoals(latest: ReadonlyMap<string, BenchmarkRecord>): Goal[] {
+  const names = [...latest.keys()];
+  const isMeasured = (figure: string): boolean =>
+    names.some((name) => isFigure({ name: figure, unit: "", meaning: "" }, name));
+  return gpuGoals.filter((each) => !each.figures.every(isMeasured));
+}
+
 export function renderBenchmarks(records: readonly BenchmarkRecord[]): string {
   const latest = latestRecords(records);
   const named = new Set<string>();
@@ -83,6 +91,14 @@ ${further.length === 0 ? "None yet." : `${header}\n${further.map(measuredRow).jo
 ## Not measured
 
 ${missing.length === 0 ? "Nothing: every figure has a record." : missing.join("\n")}
+
+## Not measured on a GPU
+
+What the CUDA training path is judged by on a GPU, each line not measured yet, with the command that decides it there:
+
+${openGoals(latest)
+  .map(({ goal, command }) => `- not measured: ${goal} (${command === null ? "no command yet" : `\`${command}\``})`)
+  .join("\n")}
 `;
 }
 
