@@ -53,10 +53,10 @@ test("placeholders stand for one word", () => {
 });
 
 test("goals that need a GPU are listed as not measured, with the command, until their figures have records", () => {
-  const fraction = "Qwen3-4B at 8k: at least 50 % of the measured matrix rate";
+  const fraction = "Qwen3-4B at 8k at 50 % or more of the measured matrix rate";
   const goals = (records: BenchmarkRecord[]): string =>
     renderBenchmarks(records).split("## Not measured on a GPU")[1] ?? "";
-  expect(goals([])).toContain(`- not measured: ${fraction} — \`sh build/gpu-bundle/run.sh`);
+  expect(goals([])).toContain(`- not measured: ${fraction} (\`pnpm run pack:gpu`);
   expect(goals([]).match(/^- not measured: /gm)).toHaveLength(gpuGoals.length);
   expect(goals([record("gpu.train.4b.8k.mfu", 0.5, "2026-01-01T00:00:00Z")])).not.toContain(fraction);
 });

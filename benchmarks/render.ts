@@ -60,7 +60,7 @@ function openGoals(latest: ReadonlyMap<string, BenchmarkRecord>): Goal[] {
   const names = [...latest.keys()];
   const isMeasured = (figure: string): boolean =>
     names.some((name) => isFigure({ name: figure, unit: "", meaning: "" }, name));
-  return gpuGoals.filter((each) => each.figures.length === 0 || !each.figures.every(isMeasured));
+  return gpuGoals.filter((each) => !each.figures.every(isMeasured));
 }
 
 export function renderBenchmarks(records: readonly BenchmarkRecord[]): string {
@@ -97,7 +97,7 @@ ${missing.length === 0 ? "Nothing: every figure has a record." : missing.join("\
 What the CUDA training path is judged by on a GPU, each line not measured yet, with the command that decides it there:
 
 ${openGoals(latest)
-  .map(({ goal, command }) => `- not measured: ${goal} — \`${command}\``)
+  .map(({ goal, command }) => `- not measured: ${goal} (${command === null ? "no command yet" : `\`${command}\``})`)
   .join("\n")}
 `;
 }

@@ -56,3 +56,15 @@ test("a verdict is met, missed or not measured, never assumed", () => {
   expect(status("native tests")).toBe("missed");
   expect(status("compute-sanitizer")).toBe("not measured");
 });
+
+test("the sanitizer has a figure once both tools ran, and every goal that the run decides names what it prints", () => {
+  const named = (status: Part["status"]): number | undefined =>
+    figuresOf([part("compute-sanitizer memcheck", []), part("compute-sanitizer racecheck", [], status)])[0]?.value;
+  expect([named("passed"), named("failed"), named("skipped")]).toEqual([0, 1, undefined]);
+  expect(
+    isFigure(
+      { name: "gpu.kernel.<kernel>.share_of_copy", unit: "", meaning: "" },
+      "gpu.kernel.adamw_bf16.share_of_copy",
+    ),
+  ).toBe(true);
+});

@@ -141,11 +141,20 @@ function goldenFigures(lines: readonly Line[]): FigureValue[] {
   });
 }
 
+/** Tools that found something, once all of them ran. */
+function sanitizerFigures(parts: readonly Part[]): FigureValue[] {
+  const found = parts.filter((part) => part.name.startsWith("compute-sanitizer"));
+  const ran = found.filter(({ status }) => status === "passed" || status === "failed");
+  if (found.length === 0 || ran.length < found.length) return [];
+  const failed = found.filter(({ status }) => status === "failed").length;
+  return [figure("gpu.sanitizer.errors", "1", failed, { tools: found.map(({ name }) => name).join(", ") })];
+}
+
 /** Everything that was measured; what was not is absent. */
 export function figuresOf(parts: readonly Part[]): FigureValue[] {
   const lines = parts.flatMap((part) => part.lines);
   const all = [...ceilingFigures(lines), ...kernelFigures(lines), ...trainingFigures(lines), ...goldenFigures(lines)];
-  return all.filter((found) => Number.isFinite(found.value));
+  return [...all, ...sanitizerFigures(parts)].filter((found) => Number.isFinite(found.value));
 }
 
 interface Bound {

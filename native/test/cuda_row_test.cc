@@ -10,6 +10,7 @@
 #include "check.h"
 #include "cpu/row_ops.h"
 #include "cpu/vector_math.h"
+#include "cuda/bias.h"
 #include "cuda/elementwise.h"
 #include "cuda/embedding.h"
 #include "cuda/emulation/emulation.h"

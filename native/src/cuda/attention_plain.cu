@@ -87,15 +87,26 @@ struct LaneRow {
   }
 };
 
-// Block (tile, head): its warps take the rows of the tile in turn.
+// What block (tile, head) computes. Its warps take the rows of the tile in turn.
+struct Place {
+  QueryTile tile;
+  int head, kv_head;
+  const int32_t* table;  // of the tile's sequence
+
+  __device__ Place(const Heads& heads, const QueryTile* tiles, const int32_t* tables)
+      : tile(tiles[blockIdx.x / heads.num_heads]),
+        head(static_cast<int>(blockIdx.x % heads.num_heads)),
+        kv_head(head / heads.group),
+        table(tables + tile.table) {}
+};
+
 template <typename E>
 __global__ void __launch_bounds__(kWarps* kWarp)
     forward_kernel(E* out, float* lse, Inputs<E> in, const QueryTile* tiles, const int32_t* tables) {
   __shared__ WarpMemory memory[kWarps];
   const Heads& heads = in.heads;
-  const QueryTile tile = tiles[blockIdx.x / heads.num_heads];
-  const int head = static_cast<int>(blockIdx.x % heads.num_heads), kv_head = head / heads.group, n = heads.head_dim;
-  const int32_t* table = tables + tile.table;
+  const auto [tile, head, kv_head, table] = Place(heads, tiles, tables);
+  const int n = heads.head_dim;
   WarpMemory& own = memory[warp_id()];
   for (int i = warp_id(); i < tile.num_rows; i += kWarps) {
     const int64_t row = tile.row + i;
@@ -125,15 +136,13 @@ __global__ void __launch_bounds__(kWarps* kWarp)
   }
 }
 
-// As the forward kernel.
 template <typename E>
 __global__ void __launch_bounds__(kWarps* kWarp)
     query_gradient_kernel(E* dqkv, Inputs<E> in, const QueryTile* tiles, const int32_t* tables) {
   __shared__ WarpMemory memory[kWarps];
   const Heads& heads = in.heads;
-  const QueryTile tile = tiles[blockIdx.x / heads.num_heads];
-  const int head = static_cast<int>(blockIdx.x % heads.num_heads), kv_head = head / heads.group, n = heads.head_dim;
-  const int32_t* table = tables + tile.table;
+  const auto [tile, head, kv_head, table] = Place(heads, tiles, tables);
+  const int n = heads.head_dim;
   WarpMemory& own = memory[warp_id()];
   for (int i = warp_id(); i < tile.num_rows; i += kWarps) {
     const int64_t row = tile.row + i;

@@ -52,7 +52,7 @@ __global__ void part_max_kernel(float* part_max, const float* logits, int64_t V,
 }
 
 constexpr int kWarp = 32;
-constexpr int kSumBlock = 128;
+constexpr int kSumBlock = 64;  // small: a chunk has 13 rows for each multiprocessor, to be shared out evenly
 constexpr int kSumRows = kSumBlock / kWarp;
 constexpr int kBatch = 16;  // elements that a thread reads ahead
 constexpr int64_t kBatchElements = int64_t{kBatch} * kWarp;

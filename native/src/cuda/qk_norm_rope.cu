@@ -176,68 +176,78 @@ __global__ void __launch_bounds__(kThreads) forward_kernel(T* out, Heads<T> head
   }
 }
 
-// ---- backward. A block takes the tokens of one group after the other.
+// ---- backward. A block takes the query heads, or the key heads, of the tokens of one group after the other, and reads
+// the next heads while it computes: rows are read and written once, so enough of them must be on their way.
 
 constexpr int kGroups = 132 * 8;  // as many blocks as run at one time on a GPU of 132 multiprocessors
 
-// The heads [first, first + count) of a token: `row` are the gradients, in place, x_row the rows of the forward pass.
-template <typename T, int kPacks, bool kInThread>
-__device__ __forceinline__ void backward_heads(T* row, const T* x_row, const float* weight, int first, int count, int n,
-                                               float eps, const Rotation<kPacks, kInThread>& rotation,
-                                               Pack (&dweight)[kPacks]) {
-  const int lane = threadIdx.x % kRowThreads;
-  const int slot = threadIdx.x / kRowThreads;
-  for (int mine = slot; mine - slot < count; mine += kHeadsAtOnce) {
-    const int64_t at = static_cast<int64_t>(first + std::min(mine, count - 1)) * n;
-    Pack d[kPacks], x[kPacks], partners[kInThread ? 1 : kPacks];
+// A thread's part of a head's gradient and of its row of the forward pass.
+template <typename T, int kPacks>
+struct HeldHead {
+  RawPack<T> d[kPacks], x[kPacks];
+};
+
+// The heads of one kind, and the tokens of one group.
+template <typename T>
+struct Share {
+  T* rows;          // gradients, in place, from the first head of the kind on
+  const T* x_rows;  // likewise
+  const float* weight;
+  int64_t first_token, stride, num_tokens, width;
+  int num_heads, head_dim;
+
+  // Of head `head`, 0 past the last one and past the last token; x is 0 without a norm.
+  template <int kPacks>
+  __device__ __forceinline__ HeldHead<T, kPacks> load(int64_t token, int head) const {
+    const bool is_there = token < num_tokens && head < num_heads;
+    const int64_t at = is_there ? token * width + head * head_dim : 0;
+    HeldHead<T, kPacks> held;
     WS_UNROLL
     for (int p = 0; p < kPacks; ++p) {
-      const int i = p * kRowStep + lane * kPack;
-      d[p] = load_pack(row + at, i, n);
-      if constexpr (!kInThread) partners[p] = load_partners(row + at, i, n);
-      if (weight != nullptr) x[p] = load_pack(x_row + at, i, n);
+      const int i = p * kRowStep + static_cast<int>(threadIdx.x) % kRowThreads * kPack;
+      held.d[p] = load_raw(rows + at, is_there ? i : head_dim, head_dim);
+      held.x[p] = load_raw(x_rows + at, is_there && weight != nullptr ? i : head_dim, head_dim);
     }
-    rotation.template apply<true>(d, partners);
-    __syncwarp();  // every thread of a head has read its partners
-    if (weight != nullptr) {
-      Pack squares{}, dots{};
-      WS_UNROLL
-      for (int p = 0; p < kPacks; ++p) {
-        const Pack w = load_pack(weight, p * kRowStep + lane * kPack, n);
-        WS_UNROLL
-        for (int k = 0; k < kPack; ++k) {
-          squares.v[0] = __fmaf_rn(x[p].v[k], x[p].v[k], squares.v[0]);
-          dots.v[0] = __fmaf_rn(d[p].v[k] * w.v[k], x[p].v[k], dots.v[0]);
-        }
-      }
-      for (int mask = 1; mask < kRowThreads; mask *= 2) {
-        squares.v[0] += __shfl_xor_sync(kWholeWarp, squares.v[0], mask);
-        dots.v[0] += __shfl_xor_sync(kWholeWarp, dots.v[0], mask);
-      }
-      const float rstd = rstd_for<T>(squares.v[0], n, eps);
-      const float shrink = -dots.v[0] * rstd * rstd / static_cast<float>(n);
-      const float counted = mine < count ? rstd : 0.0f;  // a repeated head adds nothing
-      WS_UNROLL
-      for (int p = 0; p < kPacks; ++p) {
-        const Pack w = load_pack(weight, p * kRowStep + lane * kPack, n);
-        WS_UNROLL
-        for (int k = 0; k < kPack; ++k) {
-          dweight[p].v[k] = __fmaf_rn(d[p].v[k], x[p].v[k] * counted, dweight[p].v[k]);
-          d[p].v[k] = rstd * __fmaf_rn(x[p].v[k], shrink, d[p].v[k] * w.v[k]);
-        }
-      }
-    }
-    if (mine >= count) continue;
+    return held;
+  }
+};
+
+// d [n] of a head, after the rotation back, becomes the gradient of its row; adds to the thread's part of dweight.
+template <typename T, int kPacks>
+__device__ __forceinline__ void norm_backward(Pack (&d)[kPacks], const Pack (&x)[kPacks], const float* weight, int n,
+                                              float eps, Pack (&dweight)[kPacks]) {
+  const int lane = threadIdx.x % kRowThreads;
+  float squares = 0, dots = 0;
+  WS_UNROLL
+  for (int p = 0; p < kPacks; ++p) {
+    const Pack w = load_pack(weight, p * kRowStep + lane * kPack, n);
     WS_UNROLL
-    for (int p = 0; p < kPacks; ++p) store_pack(row + at, p * kRowStep + lane * kPack, n, d[p]);
+    for (int k = 0; k < kPack; ++k) {
+      squares = __fmaf_rn(x[p].v[k], x[p].v[k], squares);
+      dots = __fmaf_rn(d[p].v[k] * w.v[k], x[p].v[k], dots);
+    }
+  }
+  for (int mask = 1; mask < kRowThreads; mask *= 2) {
+    squares += __shfl_xor_sync(kWholeWarp, squares, mask);
+    dots += __shfl_xor_sync(kWholeWarp, dots, mask);
+  }
+  const float rstd = rstd_for<T>(squares, n, eps);
+  const float shrink = -dots * rstd * rstd / static_cast<float>(n);
+  WS_UNROLL
+  for (int p = 0; p < kPacks; ++p) {
+    const Pack w = load_pack(weight, p * kRowStep + lane * kPack, n);
+    WS_UNROLL
+    for (int k = 0; k < kPack; ++k) {
+      dweight[p].v[k] = __fmaf_rn(d[p].v[k], x[p].v[k] * rstd, dweight[p].v[k]);
+      d[p].v[k] = rstd * __fmaf_rn(x[p].v[k], shrink, d[p].v[k] * w.v[k]);
+    }
   }
 }
 
-// partial [n] = the sum of dweight over the block's places for heads, in order. All threads call it.
+// partial [n] = the sum of dweight over the block's places for heads, in order. Once in a kernel, by all threads.
 template <int kPacks>
 __device__ __forceinline__ void store_partial(float* partial, const Pack (&dweight)[kPacks], int n) {
   __shared__ float shared[kHeadsAtOnce][kMaxHeadDim];
-  __syncthreads();  // the readers of the last call are done
   WS_UNROLL
   for (int p = 0; p < kPacks; ++p) {
     const int i = p * kRowStep + static_cast<int>(threadIdx.x) % kRowThreads * kPack;
@@ -252,21 +262,59 @@ __device__ __forceinline__ void store_partial(float* partial, const Pack (&dweig
   }
 }
 
+template <typename T>
+__device__ __forceinline__ Share<T> share_of_block(T* dqkv, const Heads<T>& heads, int64_t q_groups) {
+  const bool is_q = blockIdx.x < q_groups;
+  const int64_t first = is_q ? 0 : static_cast<int64_t>(heads.num_heads) * heads.head_dim;
+  return {dqkv + first,
+          heads.rows + first,
+          is_q ? heads.q_norm : heads.k_norm,
+          is_q ? blockIdx.x : blockIdx.x - q_groups,
+          is_q ? q_groups : gridDim.x - q_groups,
+          heads.num_tokens,
+          heads.width(),
+          is_q ? heads.num_heads : heads.num_kv_heads,
+          heads.head_dim};
+}
+
+// Blocks [0, q_groups) have the query heads, the others the key heads. partial [gridDim.x, n] of dq_norm, dk_norm.
 template <typename T, int kPacks, bool kInThread>
-__global__ void __launch_bounds__(kThreads)
-    backward_kernel(T* dqkv, Heads<T> heads, float* q_partial, float* k_partial) {
+__global__ void __launch_bounds__(kThreads, kPacks == 1 || kInThread ? 8 : 4)
+    backward_kernel(T* dqkv, Heads<T> heads, float* partial, int64_t q_groups) {
+  constexpr bool kAhead = kPacks <= 2;  // else there are no registers for it
   const int n = heads.head_dim;
-  Pack dq[kPacks] = {}, dk[kPacks] = {};
-  for (int64_t token = blockIdx.x; token < heads.num_tokens; token += gridDim.x) {
-    T* row = dqkv + token * heads.width();
-    const T* x_row = heads.rows + token * heads.width();
-    const Rotation<kPacks, kInThread> rotation(heads, token, threadIdx.x % kRowThreads);
-    backward_heads<T, kPacks, kInThread>(row, x_row, heads.q_norm, 0, heads.num_heads, n, heads.eps, rotation, dq);
-    backward_heads<T, kPacks, kInThread>(row, x_row, heads.k_norm, heads.num_heads, heads.num_kv_heads, n, heads.eps,
-                                         rotation, dk);
+  const int lane = threadIdx.x % kRowThreads, slot = threadIdx.x / kRowThreads;
+  const Share<T> share = share_of_block(dqkv, heads, q_groups);
+  Pack dweight[kPacks] = {};
+  HeldHead<T, kPacks> held;
+  if constexpr (kAhead) held = share.template load<kPacks>(share.first_token, slot);
+  for (int64_t token = share.first_token; token < share.num_tokens; token += share.stride) {
+    const Rotation<kPacks, kInThread> rotation(heads, token, lane);
+    for (int head = slot; head - slot < share.num_heads; head += kHeadsAtOnce) {
+      T* row = share.rows + token * share.width + head * n;
+      const bool is_there = head < share.num_heads;
+      if constexpr (!kAhead) held = share.template load<kPacks>(token, head);
+      Pack d[kPacks], x[kPacks], partners[kInThread ? 1 : kPacks];
+      WS_UNROLL
+      for (int p = 0; p < kPacks; ++p) {
+        d[p] = widen(held.d[p]);
+        x[p] = widen(held.x[p]);
+        if constexpr (!kInThread) partners[p] = load_partners(row, is_there ? p * kRowStep + lane * kPack : n, n);
+      }
+      if constexpr (kAhead) {
+        const bool same_token = head - slot + kHeadsAtOnce < share.num_heads;
+        held = share.template load<kPacks>(same_token ? token : token + share.stride,
+                                           same_token ? head + kHeadsAtOnce : slot);
+      }
+      rotation.template apply<true>(d, partners);
+      __syncwarp();  // every thread of a head has read its partners
+      if (share.weight != nullptr) norm_backward<T>(d, x, share.weight, n, heads.eps, dweight);
+      if (!is_there) continue;
+      WS_UNROLL
+      for (int p = 0; p < kPacks; ++p) store_pack(row, p * kRowStep + lane * kPack, n, d[p]);
+    }
   }
-  if (heads.q_norm != nullptr) store_partial(q_partial + static_cast<int64_t>(blockIdx.x) * n, dq, n);
-  if (heads.k_norm != nullptr) store_partial(k_partial + static_cast<int64_t>(blockIdx.x) * n, dk, n);
+  if (share.weight != nullptr) store_partial(partial + static_cast<int64_t>(blockIdx.x) * n, dweight, n);
 }
 
 // ---- host
@@ -319,24 +367,28 @@ void qk_norm_rope_forward(Stream stream, TypedPointer out, ConstTypedPointer qkv
   });
 }
 
-int64_t qk_norm_rope_backward_scratch(const AttentionShape& shape) { return 2 * kGroups * shape.head_dim; }
+int64_t qk_norm_rope_backward_scratch(const AttentionShape& shape) { return kGroups * shape.head_dim; }
 
 void qk_norm_rope_backward(Stream stream, TypedPointer dqkv, TypedPointer dq_norm, TypedPointer dk_norm,
                            ConstTypedPointer qkv, const float* q_norm, const float* k_norm, const float* cos,
                            const float* sin, const int32_t* positions, const AttentionShape& shape, int64_t T,
                            float eps, float* scratch) {
-  const int64_t groups = std::min<int64_t>(T, kGroups);
-  float* k_partial = scratch + kGroups * shape.head_dim;
+  // As many blocks as each kind has heads, so that all end at one time.
+  const int64_t k_share = kGroups * shape.num_kv_heads / (shape.num_heads + shape.num_kv_heads);
+  const int64_t k_groups = std::min(T, std::max<int64_t>(1, k_share));
+  const int64_t q_groups = std::min(T, kGroups - k_groups);
   with_element_type(dqkv.dtype, [&](auto type) {
     using E = decltype(type);
     const Heads<E> heads = make_heads<E>(qkv, q_norm, k_norm, cos, sin, positions, shape, T, eps);
     with_head_dim("qk_norm_rope_backward", shape.head_dim, [&]<int kPacks, bool kInThread>() {
-      launch(backward_kernel<E, kPacks, kInThread>, {static_cast<unsigned>(groups), kThreads}, stream,
-             static_cast<E*>(dqkv.data), heads, scratch, k_partial);
+      launch(backward_kernel<E, kPacks, kInThread>, {static_cast<unsigned>(q_groups + k_groups), kThreads}, stream,
+             static_cast<E*>(dqkv.data), heads, scratch, q_groups);
     });
   });
-  if (q_norm != nullptr) add_column_sums(stream, dq_norm, scratch, groups, shape.head_dim);
-  if (k_norm != nullptr) add_column_sums(stream, dk_norm, k_partial, groups, shape.head_dim);
+  if (q_norm != nullptr) add_column_sums(stream, dq_norm, scratch, q_groups, shape.head_dim);
+  if (k_norm != nullptr) {
+    add_column_sums(stream, dk_norm, scratch + q_groups * shape.head_dim, k_groups, shape.head_dim);
+  }
 }
 
 }  // namespace wideseek::cuda

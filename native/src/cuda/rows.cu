@@ -1,9 +1,8 @@
-// Copies of rows and vectors, and sums of rows: a warp takes a row, or a run of columns, a few packs at a time.
+// Copies of rows and vectors: a warp takes a row, or a run of columns, a few packs at a time.
 #include "cuda/rows.h"
 
 #include <algorithm>
 
-#include "cuda/reduce.h"
 #include "cuda/row.h"
 
 namespace wideseek::cuda {
@@ -107,32 +106,6 @@ __global__ void store_vector_kernel(float* out, const float* source, int64_t cou
   if (i < count) out[i] = to_float(from_float<T>(source[i]));
 }
 
-// A warp sums 256 columns over the rows of one group: g, g + groups, ...
-constexpr int64_t kGroups = 264;
-
-template <typename T>
-__global__ void __launch_bounds__(kThreads) group_sums_kernel(float* __restrict__ partial, const T* __restrict__ dout,
-                                                              int64_t rows, int64_t groups, int64_t N) {
-  const int64_t i = (static_cast<int64_t>(blockIdx.x) * kThreads + threadIdx.x) * kPack;
-  const int64_t group = blockIdx.y;
-  Pack total{};
-  for (int64_t first = group; first < rows; first += kUnroll * groups) {
-    RawPack<T> held[kUnroll];
-    WS_UNROLL
-    for (int u = 0; u < kUnroll; ++u) {
-      const int64_t row = first + u * groups;
-      held[u] = load_raw(dout + std::min(row, rows - 1) * N, row < rows ? i : N, N);
-    }
-    WS_UNROLL
-    for (int u = 0; u < kUnroll; ++u) {
-      const Pack values = widen(held[u]);
-      WS_UNROLL
-      for (int k = 0; k < kPack; ++k) total.v[k] += values.v[k];
-    }
-  }
-  store_pack(partial + group * N, i, N, total);
-}
-
 }  // namespace
 
 void gather_rows(Stream stream, TypedPointer out, ConstTypedPointer x, const int32_t* rows, int64_t R, int64_t C) {
@@ -173,20 +146,6 @@ void store_vector(Stream stream, float* out, const float* source, int64_t count,
     launch(store_vector_kernel<decltype(type)>, {static_cast<unsigned>(ceil_div<int64_t>(count, kThreads)), kThreads},
            stream, out, source, count);
   });
-}
-
-int64_t bias_backward_scratch(int64_t N) { return kGroups * N; }
-
-void bias_backward(Stream stream, TypedPointer dbias, ConstTypedPointer dout, int64_t T, int64_t N, float* scratch) {
-  const int64_t groups = std::min(T, kGroups);
-  with_element_type(dout.dtype, [&](auto type) {
-    using E = decltype(type);
-    launch(
-        group_sums_kernel<E>,
-        {dim3(static_cast<unsigned>(ceil_div<int64_t>(N, kThreads * kPack)), static_cast<unsigned>(groups)), kThreads},
-        stream, scratch, static_cast<const E*>(dout.data), T, groups, N);
-  });
-  add_column_sums(stream, dbias, scratch, groups, N);
 }
 
 }  // namespace wideseek::cuda

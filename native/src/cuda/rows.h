@@ -1,4 +1,4 @@
-// Copies of rows and vectors, and sums of rows. Contracts: backend.h.
+// Copies of rows and vectors. Contracts: backend.h.
 #pragma once
 
 #include "base/typed_pointer.h"
@@ -15,9 +15,5 @@ void combine_rows(Stream stream, TypedPointer out, ConstTypedPointer residual, C
 void convert(Stream stream, TypedPointer out, ConstTypedPointer source, int64_t count);
 
 void store_vector(Stream stream, float* out, const float* source, int64_t count, DType dtype);
-
-// scratch: bias_backward_scratch(N) floats.
-int64_t bias_backward_scratch(int64_t N);
-void bias_backward(Stream stream, TypedPointer dbias, ConstTypedPointer dout, int64_t T, int64_t N, float* scratch);
 
 }  // namespace wideseek::cuda

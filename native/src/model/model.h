@@ -42,8 +42,8 @@ class KvCache {
   KvCache& operator=(const KvCache&) = delete;
   int64_t num_blocks() const;
   int64_t num_bytes() const;
-  // At least `bytes` of device memory until the next forward pass that uses the cache, whose content is lost. The memory
-  // grows if it is too small; throws kOutOfMemory if it cannot, and has its old size then.
+  // At least `bytes` of device memory until the next forward pass that uses the cache, whose content is lost. The
+  // memory grows if it is too small; throws kOutOfMemory if it cannot, and has its old size then.
   std::byte* lend(int64_t bytes);
   struct Layer;
   Layer& layer(int64_t index);
