@@ -16,6 +16,7 @@ import { evaluateHeldOut, type HeldOutParts, heldOutMetrics, sweepHeldOut } from
 import { loadPolicy } from "./load-policy.ts";
 import { modelFingerprint, saveModel } from "./model-folder.ts";
 import { createModel } from "./new-model.ts";
+import { toolMetrics } from "./open-pages.ts";
 import { openRunData, type RunData } from "./run-data.ts";
 import {
   checkEvaluationSettings,
@@ -128,7 +129,11 @@ export class ConfiguredRun implements AsyncDisposable {
       runEpisode: (request) =>
         runEpisode({ ...request, policy, chat: policy.chat, tools, workflow, limits, sampling, prompts }),
       score: (episode, signal) => scoreEpisode(episode, { ...rewards, judge, signal }),
-      engineMetrics: async () => ({ ...(await engineMetrics(policy)), ...models.metrics() }),
+      engineMetrics: async () => ({
+        ...(await engineMetrics(policy)),
+        ...toolMetrics(this.#data.backend),
+        ...models.metrics(),
+      }),
       evaluate: this.#data.heldOutTasks.length > 0 ? (step) => this.#evaluateAt(step, policy, models) : undefined,
     });
     this.#report(models);

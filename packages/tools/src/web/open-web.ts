@@ -1,4 +1,4 @@
-// Opens the web, an MCP server or a recording from their options. Owns which parts make up a backend.
+// Opens the web from its options. Owns which parts make up the backend.
 import { invalidInput, type SearchBackend } from "@wideseek/spec";
 import { Agent } from "undici";
 import { DirectReader } from "./direct-reader.ts";
@@ -9,14 +9,7 @@ import { type Environment, readKey } from "./keys.ts";
 import { LeakBlocklist } from "./leak-blocklist.ts";
 import { LeakFilter } from "./leak-filter.ts";
 import { LookupCache } from "./lookup-cache.ts";
-import { McpBackend } from "./mcp-backend.ts";
-import {
-  type McpOptionsInput,
-  mcpOptionsSchema,
-  type WebOptions,
-  type WebOptionsInput,
-  webOptionsSchema,
-} from "./options.ts";
+import { type WebOptions, type WebOptionsInput, webOptionsSchema } from "./options.ts";
 import { PageExtractor } from "./page-extractor.ts";
 import { Searxng } from "./searxng.ts";
 import { Serper } from "./serper.ts";
@@ -60,14 +53,6 @@ export async function openWeb(input: WebOptionsInput, settings: OpenWebSettings)
   }
   const blocklist = new LeakBlocklist(options.blocklist);
   return new LeakFilter(blocklist, (checkAddress) => new WebBackend({ engine, reader, cache, checkAddress }));
-}
-
-/** @throws WS_INVALID_ARGUMENT, WS_IO */
-export async function openMcp(input: McpOptionsInput, settings: OpenWebSettings): Promise<SearchBackend> {
-  const parsed = mcpOptionsSchema.safeParse(input);
-  if (!parsed.success) throw invalidInput("mcp", parsed.error, input);
-  const backend = await McpBackend.open(parsed.data, settings.environment);
-  return new LeakFilter(new LeakBlocklist(parsed.data.blocklist), () => backend);
 }
 
 /** Both before anything is opened. */
