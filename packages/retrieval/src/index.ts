@@ -3,6 +3,7 @@ export { type BuildIndexOptions, type BuildProgress, buildIndex, ingest } from "
 export { E5Encoder } from "./encoder.ts";
 export { fuse, HybridRetriever } from "./hybrid.ts";
 export type { IndexManifest } from "./index-files.ts";
+export { type IndexVectorsOptions, indexVectors } from "./index-vectors.ts";
 export * from "./options.ts";
 export { QdrantCollection, QdrantRetriever, type TextEncoder } from "./qdrant.ts";
 export type { FoundRecord, PageSource, Retriever } from "./retriever.ts";

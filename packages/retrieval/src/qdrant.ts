@@ -50,7 +50,7 @@ export class QdrantCollection {
   async create(dimension: number): Promise<void> {
     const { collection, hnswM, hnswEfConstruct } = this.options;
     if ((await this.#facts()) === null) {
-      await this.#call("create", () =>
+      await this.#call("make the collection", () =>
         this.#client.createCollection(collection, {
           vectors: { size: dimension, distance: "Cosine" },
           hnsw_config: { m: hnswM, ef_construct: hnswEfConstruct },
@@ -75,7 +75,7 @@ export class QdrantCollection {
 
   /** Writes points; an id that is there already is replaced. */
   async upsert(points: readonly VectorPoint[]): Promise<void> {
-    await this.#call("upsert", () =>
+    await this.#call("write points", () =>
       this.#client.upsert(this.options.collection, {
         wait: true,
         points: points.map(({ id, vector, payload }) => ({ id, vector: [...vector], payload })),
@@ -119,7 +119,7 @@ export class QdrantCollection {
 
   async #facts(): Promise<{ status: string; size: number | undefined; distance: string | undefined } | null> {
     const { collection } = this.options;
-    return this.#call("collection", async () => {
+    return this.#call("look the collection up", async () => {
       try {
         const { status, config } = await this.#client.getCollection(collection);
         const vectors = config.params.vectors as { size?: number; distance?: string } | undefined;
