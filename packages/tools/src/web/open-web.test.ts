@@ -76,11 +76,11 @@ test("both keys are looked for at the start", async () => {
 test("wrong keys and dead addresses are found at the start", async () => {
   server.answer(status(403, {}, `{"message":"Unauthorized ${key}"}`));
   const wrong = await failure(serper(), { SERPER_API_KEY: key });
-  expect(wrong.message).toMatch(/serper: HTTP status 403.*is the key in SERPER_API_KEY right/);
+  expect(wrong.message).toMatch(/^web\.search: serper: HTTP status 403.*is the key in SERPER_API_KEY right/);
   server.answer(json({ organic: [] }), status(401));
   const jina = { ...serper(), access: { reader: "jina", endpoint: server.baseUrl } as const };
   const other = await failure(jina, { SERPER_API_KEY: key, JINA_API_KEY: key });
-  expect(other.message).toMatch(/jina: HTTP status 401.*JINA_API_KEY/);
+  expect(other.message).toMatch(/^web\.access: jina: HTTP status 401.*JINA_API_KEY/);
   server.answer(send("<html>not searxng</html>"));
   expect((await failure(searxng())).message).toMatch(/searxng: the answer is not JSON/);
   const dead = await failure(searxng({ search: { engine: "searxng", baseUrl: "http://127.0.0.1:1" } }));

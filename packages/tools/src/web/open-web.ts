@@ -1,5 +1,5 @@
 // Opens the web from its options. Owns which parts make up the backend.
-import { invalidInput, type SearchBackend } from "@wideseek/spec";
+import { invalidInput, type SearchBackend, WideSeekError } from "@wideseek/spec";
 import { Agent } from "undici";
 import { DirectReader } from "./direct-reader.ts";
 import type { PageReader, SearchEngine } from "./engine.ts";
@@ -44,8 +44,8 @@ export async function openWeb(input: WebOptionsInput, settings: OpenWebSettings)
   try {
     const { file, maxMiB, maxAgeDays } = options.cache;
     if (file !== null) cache = LookupCache.open(file, { maxBytes: maxMiB * mebibyte, maxAgeSeconds: maxAgeDays * day });
-    await engine.search("wikipedia", 1);
-    if (reader instanceof JinaReader) await reader.read(new URL(probePage), () => {});
+    await tried("web.search", () => engine.search("wikipedia", 1));
+    if (reader instanceof JinaReader) await tried("web.access", () => reader.read(new URL(probePage), () => {}));
   } catch (error) {
     await Promise.all([engine[Symbol.asyncDispose](), reader[Symbol.asyncDispose]()]);
     cache?.[Symbol.dispose]();
@@ -53,6 +53,17 @@ export async function openWeb(input: WebOptionsInput, settings: OpenWebSettings)
   }
   const blocklist = new LeakBlocklist(options.blocklist);
   return new LeakFilter(blocklist, (checkAddress) => new WebBackend({ engine, reader, cache, checkAddress }));
+}
+
+/** The first request to a service: its failure is that of a setting. */
+async function tried(setting: string, ask: () => Promise<unknown>): Promise<void> {
+  try {
+    await ask();
+  } catch (error) {
+    if (!(error instanceof WideSeekError)) throw error;
+    const { code, op = "openWeb", details } = error;
+    throw new WideSeekError(code, `${setting}: ${error.message}`, { op, details });
+  }
 }
 
 /** Both before anything is opened. */
