@@ -136,7 +136,7 @@ export class ConfiguredRun implements AsyncDisposable {
       }),
       evaluate: this.#data.heldOutTasks.length > 0 ? (step) => this.#evaluateAt(step, policy, models) : undefined,
     });
-    this.#report(models);
+    await this.#report(models);
     return await this.#finish(policy, model.directory, steps, options.steps);
   }
 
@@ -208,7 +208,7 @@ export class ConfiguredRun implements AsyncDisposable {
       const figures = await writeSweepFigures(this.directory, workflow, sweeps);
       results.push({ name: workflow, report, sweeps, figures });
     }
-    this.#report(models);
+    await this.#report(models);
     await writeHtmlReport(this.directory);
     return results;
   }
@@ -286,9 +286,11 @@ export class ConfiguredRun implements AsyncDisposable {
     return searchTools({ backend: this.#data.backend, options: this.#config.tools, summarizer });
   }
 
-  #report(models: RunModels): void {
-    const line = models.describe();
-    if (line !== "") this.#options.progress.write(`${line}\n`);
+  async #report(models: RunModels): Promise<void> {
+    const lines = models.describe();
+    if (lines === "") return;
+    this.#options.progress.write(`${lines}\n`);
+    await writeAtomic(path.join(this.directory, "models.json"), `${JSON.stringify(models.metrics(), null, 2)}\n`);
   }
 
   #heldOutParts(policy: ChatPolicy, models: RunModels, modelLabel: string): HeldOutParts {
