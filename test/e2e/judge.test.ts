@@ -25,7 +25,7 @@ beforeAll(async () => {
     const loud = tasks.map((task) => ({ ...task, answer: loudTable(task.answer) }));
     await writeFile(file, loud.map((task) => `${JSON.stringify(task)}\n`).join(""));
   }
-});
+}, 120_000);
 afterAll(() => rm(path.dirname(world), { recursive: true, force: true }));
 beforeEach(async () => {
   directory = await mkdtemp(path.join(tmpdir(), "wideseek-judge-"));
@@ -130,6 +130,7 @@ describe("a judge behind an API", () => {
     expect(server.requests.every(({ headers }) => headers.authorization === `Bearer ${KEY}`)).toBe(true);
     const written = await files();
     expect([...written.keys()]).toContain("run/config.yaml");
+    expect(JSON.parse(written.get("run/models.json") ?? "{}")).toMatchObject({ "judge/failed_calls": 0 });
     expect(written.get("run/config.yaml")).toContain("WIDESEEK_TEST_JUDGE_KEY");
     for (const [name, text] of written) expect(text.includes(KEY), name).toBe(false);
     expect(said).not.toContain(KEY);

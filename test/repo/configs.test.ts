@@ -6,7 +6,8 @@ import { changedSettings, loadConfig, type RunConfig } from "../../packages/conf
 import { root } from "./imports.ts";
 
 const folder = join(root, "configs");
-const names = readdirSync(folder).filter((name) => name.endsWith(".yaml"));
+/** The settings of `tools serve` are no run's. */
+const names = readdirSync(folder).filter((name) => name.endsWith(".yaml") && name !== "tools-serve.yaml");
 const load = (name: string): Promise<RunConfig> => loadConfig({ file: join(folder, name) });
 
 it.each(names)("%s loads", async (name) => {

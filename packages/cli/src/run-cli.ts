@@ -5,11 +5,13 @@ import { Command, CommanderError } from "commander";
 import { coldStartCommand } from "./cold-start.ts";
 import { compareCommand } from "./compare.ts";
 import { evalCommand } from "./eval.ts";
+import { indexCommand } from "./index-corpus.ts";
 import { inspectCommand } from "./inspect.ts";
 import { judgeAgreementCommand } from "./judge-agreement.ts";
 import { plotCommand } from "./plot.ts";
 import { StopRequest } from "./stop.ts";
 import { FailedRows } from "./suite.ts";
+import { toolsCommand } from "./tools.ts";
 import { trainCommand } from "./train.ts";
 import { worldCommand } from "./world.ts";
 
@@ -33,6 +35,8 @@ export async function runCli(argv: readonly string[]): Promise<number> {
     inspectCommand,
     judgeAgreementCommand,
     worldCommand,
+    indexCommand,
+    toolsCommand,
   ]) {
     const command = make();
     // Errors are reported once, here and in one form.

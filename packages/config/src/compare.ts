@@ -47,6 +47,9 @@ const FREE_IN_EVALUATION: readonly RegExp[] = [
   /^model\.create/,
   // Rows of a suite are told apart by labels of their own.
   /^suite\./,
+  // How the web is reached; what comes back changes from day to day in any case.
+  /^data\.web\.(cache\.|maxAttempts$|attemptSeconds$|breaker\w+$|maxPageMiB$)/,
+  /^data\.(web\.search|web\.access|mcp)\.(apiKeyEnv|maxConcurrent\w*|requestsPerSecondPerHost|threads)$/,
   new RegExp(`^(judge|summary)\\.(${FREE_OF_MODEL.join("|")})$`),
 ];
 

@@ -128,7 +128,7 @@ describe("loadConfig", () => {
     expect(await fails("data:\n  source: web\n")).toMatch(/^FILE:2: data\.source: /);
     expect(await fails("data:\n  source: files\n  corpus: a\n")).toMatch(/^FILE:1: data\.trainTasks: /);
     const files = "data:\n  source: files\n  trainTasks: t\n";
-    expect(await fails(files)).toMatch(/^FILE:1: data\.corpus: give either corpus or searchServer/);
+    expect(await fails(files)).toMatch(/^FILE:1: data\.corpus: give one of corpus, searchServer, web, mcp/);
     expect(await fails(`${files}  corpus: a\n  searchServer: http://a.example\n`)).toMatch(/^FILE:4: data\.corpus: /);
     expect(await fails(`${files}  searchServer: 127.0.0.1:8000\n`)).toMatch(/^FILE:4: data\.searchServer: must be/);
     const benchmark = "data:\n  source: files\n  corpus: c\n";

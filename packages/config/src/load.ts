@@ -26,16 +26,21 @@ interface Override {
  * A complete config: what the file and overrides say, the defaults for the rest.
  * @throws WS_IO when the file cannot be read, WS_INVALID_ARGUMENT naming file, line and key, or the override
  */
-export async function loadConfig({ file, overrides = [] }: LoadConfigOptions): Promise<RunConfig> {
+export async function loadConfig(options: LoadConfigOptions): Promise<RunConfig> {
+  return await loadSettings(runConfigSchema, options);
+}
+
+/** As `loadConfig`, for settings of another schema. */
+export async function loadSettings<T>(schema: z.ZodType<T>, { file, overrides = [] }: LoadConfigOptions): Promise<T> {
   const lines = new LineCounter();
   const document = file === undefined ? undefined : await readDocument(file, lines);
   const settings = overrides.map(parseOverride);
   if (document) leaveOtherSource(document, settings);
   const values = document === undefined ? {} : asMap(document.toJS() ?? {}, file ?? "");
   for (const override of settings) setIn(values, override);
-  const parsed = runConfigSchema.safeParse(values);
+  const parsed = schema.safeParse(values);
   if (parsed.success) return parsed.data;
-  throw configError(parsed.error.issues[0] as z.core.$ZodIssue, values, { file, document, lines, settings });
+  throw configError(parsed.error.issues[0] as z.core.$ZodIssue, values, { schema, file, document, lines, settings });
 }
 
 /** The config as a YAML file that `loadConfig` reads back to the same. */
@@ -109,6 +114,7 @@ function asMap(value: unknown, where: string): Record<string, unknown> {
 }
 
 interface Sources {
+  schema: z.ZodType;
   file: string | undefined;
   document: Document | undefined;
   lines: LineCounter;
@@ -119,7 +125,8 @@ function configError(issue: z.core.$ZodIssue, values: unknown, sources: Sources)
   const unknown = issue.code === "unrecognized_keys" ? issue.keys[0] : undefined;
   const path = [...issue.path.map(String), ...(unknown === undefined ? [] : [unknown])];
   const key = path.join(".");
-  const message = unknown === undefined ? describeIssue(issue, values) : describeUnknownKey(path, values);
+  const message =
+    unknown === undefined ? describeIssue(issue, values) : describeUnknownKey(path, values, sources.schema);
   return invalid(`${location(path, sources)}${key === "" ? "" : `${key}: `}${message}`, { key, file: sources.file });
 }
 

@@ -2,7 +2,7 @@
 import { limitsSchema, promptStyleSchema } from "@wideseek/agents";
 import { rewardOptionsSchema } from "@wideseek/rewards";
 import { type QaSetName, qaSetNames } from "@wideseek/spec";
-import { toolOptionsSchema } from "@wideseek/tools";
+import { mcpOptionsSchema, recordingOptionsSchema, toolOptionsSchema, webOptionsSchema } from "@wideseek/tools";
 import { coldStartOptionsSchema, trainOptionsSchema } from "@wideseek/train";
 import { z } from "zod";
 import { judgeSchema, summarySchema } from "./chat-models.ts";
@@ -85,12 +85,18 @@ const fileDataSchema = z.strictObject({
   corpus: folder
     .nullable()
     .default(null)
-    .describe("JSONL pages {url, title, contents}, or an index file built from them; null = searchServer has them."),
+    .describe("JSONL pages {url, title, contents}, or an index file built from them; null = they come from elsewhere."),
   searchServer: z
     .url({ protocol: /^https?$/, error: "must be an http or https URL such as http://127.0.0.1:8000" })
     .nullable()
     .default(null)
     .describe("Address of a retrieval server with the published interface, instead of a corpus."),
+  web: webOptionsSchema.nullable().default(null).describe("The live web, instead of a corpus."),
+  mcp: mcpOptionsSchema.nullable().default(null).describe("Tools of an MCP server, instead of a corpus."),
+  recording: recordingOptionsSchema
+    .nullable()
+    .default(null)
+    .describe("Keeps what the run looks up in a file, or answers from such a file; null = neither."),
   trainTasks: folder.nullable().default(null).describe("JSONL training questions; evaluations need none."),
   heldOutTasks: folder.nullable().default(null).describe("JSONL held-out questions, beside those of benchmarks."),
   widesearch: wideSearchSchema.nullable().default(null).describe("The WideSearch benchmark as held-out questions."),
@@ -230,8 +236,17 @@ export const runConfigSchema = z
         fail(["data", "trainTasks"], `missing; give training questions, or for an evaluation only ${heldOut}`);
       }
     }
-    if (config.data.source === "files" && (config.data.corpus === null) === (config.data.searchServer === null)) {
-      fail(["data", "corpus"], "give either corpus or searchServer");
+    if (config.data.source === "files") {
+      const places = ["corpus", "searchServer", "web", "mcp"] as const;
+      const { data } = config;
+      const given = places.filter((place) => data[place] !== null);
+      const [first, second] = given;
+      if (first !== undefined && second !== undefined) {
+        fail(["data", first], `give one of ${places.join(", ")}, not ${first} and ${second}`);
+      }
+      if (given.length === 0 && data.recording?.mode !== "replay") {
+        fail(["data", "corpus"], `give one of ${places.join(", ")}`);
+      }
     }
     if (config.expert.wide + config.expert.twoRounds > 1) fail(["expert", "twoRounds"], "wide + twoRounds passes 1");
     const created = config.model.create;

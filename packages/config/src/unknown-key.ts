@@ -1,13 +1,12 @@
 // What to say about a key that no schema knows. Owns how near "did you mean" is; the keys are the schema's.
 import { editDistance } from "@wideseek/spec";
 import { z } from "zod";
-import { runConfigSchema } from "./schema.ts";
 
 /** The most similar known key of the section, what else the key belongs to, or all known keys when none is close. */
-export function describeUnknownKey(path: readonly string[], values: unknown): string {
+export function describeUnknownKey(path: readonly string[], values: unknown, schema: z.ZodType): string {
   const parents = path.slice(0, -1);
   const wrong = path.at(-1) ?? "";
-  const { shape, others, chooser } = sectionShape(parents, values);
+  const { shape, others, chooser } = sectionShape(parents, values, schema);
   const owner = others.find((other) => Object.hasOwn(other, wrong));
   if (owner)
     return `belongs to ${chooser} ${literalOf(owner[chooser])}, but ${chooser} is ${literalOf(shape[chooser])}`;
@@ -29,8 +28,8 @@ interface Section {
 }
 
 /** Keys of the section at `path`; where one of its keys chooses between several kinds, also those of the others. */
-function sectionShape(path: readonly string[], values: unknown): Section {
-  let found = kinds(runConfigSchema, values);
+function sectionShape(path: readonly string[], values: unknown, schema: z.ZodType): Section {
+  let found = kinds(schema, values);
   let section = values;
   for (const key of path) {
     section = (section as Record<string, unknown>)[key];

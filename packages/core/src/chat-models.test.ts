@@ -55,7 +55,7 @@ test("one server judges and summarises; a second run is answered from the cache"
       "summary/summaries": 1,
       "summary/failures": 0,
     });
-    expect(models.describe()).toMatch(/^judge m: 2 calls/);
+    expect(models.describe()).toMatch(/^judge m: 2 calls.*\npages: 1 summarised, 0 shown as they are/);
   }
   expect(server.numRequests).toBe(2);
   expect(server.requests.map(({ body }) => body.max_tokens)).toEqual([undefined, 50]);

@@ -70,6 +70,10 @@ export class RunModels implements AsyncDisposable {
         `${name} ${model}: ${numCalls} calls, ${numCacheHits} from the cache, ${numFailedCalls} failed; ${tokens}`,
       ];
     });
+    if (this.summarizer) {
+      const { numSummaries, numFailures } = this.summarizer.counts;
+      lines.push(`pages: ${numSummaries} summarised, ${numFailures} shown as they are because no summary could be had`);
+    }
     return lines.join("\n");
   }
 

@@ -16,6 +16,7 @@ import { evaluateHeldOut, type HeldOutParts, heldOutMetrics, sweepHeldOut } from
 import { loadPolicy } from "./load-policy.ts";
 import { modelFingerprint, saveModel } from "./model-folder.ts";
 import { createModel } from "./new-model.ts";
+import { toolMetrics } from "./open-pages.ts";
 import { openRunData, type RunData } from "./run-data.ts";
 import {
   checkEvaluationSettings,
@@ -128,10 +129,14 @@ export class ConfiguredRun implements AsyncDisposable {
       runEpisode: (request) =>
         runEpisode({ ...request, policy, chat: policy.chat, tools, workflow, limits, sampling, prompts }),
       score: (episode, signal) => scoreEpisode(episode, { ...rewards, judge, signal }),
-      engineMetrics: async () => ({ ...(await engineMetrics(policy)), ...models.metrics() }),
+      engineMetrics: async () => ({
+        ...(await engineMetrics(policy)),
+        ...toolMetrics(this.#data.backend),
+        ...models.metrics(),
+      }),
       evaluate: this.#data.heldOutTasks.length > 0 ? (step) => this.#evaluateAt(step, policy, models) : undefined,
     });
-    this.#report(models);
+    await this.#report(models);
     return await this.#finish(policy, model.directory, steps, options.steps);
   }
 
@@ -203,7 +208,7 @@ export class ConfiguredRun implements AsyncDisposable {
       const figures = await writeSweepFigures(this.directory, workflow, sweeps);
       results.push({ name: workflow, report, sweeps, figures });
     }
-    this.#report(models);
+    await this.#report(models);
     await writeHtmlReport(this.directory);
     return results;
   }
@@ -281,9 +286,11 @@ export class ConfiguredRun implements AsyncDisposable {
     return searchTools({ backend: this.#data.backend, options: this.#config.tools, summarizer });
   }
 
-  #report(models: RunModels): void {
-    const line = models.describe();
-    if (line !== "") this.#options.progress.write(`${line}\n`);
+  async #report(models: RunModels): Promise<void> {
+    const lines = models.describe();
+    if (lines === "") return;
+    this.#options.progress.write(`${lines}\n`);
+    await writeAtomic(path.join(this.directory, "models.json"), `${JSON.stringify(models.metrics(), null, 2)}\n`);
   }
 
   #heldOutParts(policy: ChatPolicy, models: RunModels, modelLabel: string): HeldOutParts {

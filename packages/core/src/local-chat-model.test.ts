@@ -38,7 +38,8 @@ class StreamingPolicy implements Policy {
       request.signal?.throwIfAborted();
       request.onToken?.(tokenId);
       this.numStreamed += 1;
-      await new Promise(setImmediate);
+      // As slow as decoding, which the watch for stop texts needs: an engine is slower.
+      await this.chat.decode(tokenIds);
     }
     const finishReason = tokenIds.length < whole.length ? "length" : "stop";
     return {

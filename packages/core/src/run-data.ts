@@ -3,9 +3,9 @@ import type { RunConfig } from "@wideseek/config";
 import { generateQuestions, generateWorld, readTasks, type World } from "@wideseek/data";
 import { checkTableTask } from "@wideseek/rewards";
 import { type SearchBackend, type Task, WideSeekError } from "@wideseek/spec";
-import { CorpusIndex, HttpSearchBackend } from "@wideseek/tools";
+import { CorpusIndex } from "@wideseek/tools";
 import { readBenchmarks } from "./benchmarks.ts";
-import { openCorpus } from "./corpus-tools.ts";
+import { openPages } from "./open-pages.ts";
 
 export type DataConfig = RunConfig["data"];
 export type EmbeddedDataConfig = Extract<DataConfig, { source: "embedded" }>;
@@ -39,15 +39,6 @@ export async function readHeldOut(config: DataConfig): Promise<{ tasks: readonly
   // A task that cannot be scored would end the evaluation hours later.
   for (const task of tasks) if (task.kind === "table") checkTableTask(task);
   return { tasks, leftOut: benchmarks.leftOut };
-}
-
-async function openPages(
-  { corpus, searchServer }: Extract<DataConfig, { source: "files" }>,
-  { timeoutSeconds }: RunConfig["tools"],
-): Promise<SearchBackend> {
-  if (corpus !== null) return await openCorpus(corpus);
-  if (searchServer !== null) return await HttpSearchBackend.open({ baseUrl: searchServer, timeoutSeconds });
-  throw new WideSeekError("WS_INVALID_ARGUMENT", "data: give either corpus or searchServer", { op: "openRunData" });
 }
 
 /** The embedded encyclopaedia and its questions; the same config gives the same. */

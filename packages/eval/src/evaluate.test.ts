@@ -55,7 +55,8 @@ describe("evaluate", () => {
         concurrency: 3,
         runEpisode: async (task, sample, seed) => {
           most = Math.max(most, ++running);
-          await new Promise(setImmediate);
+          // Episodes start one by one, in turns of the event loop.
+          for (let turn = 0; turn < 6; turn++) await new Promise(setImmediate);
           running--;
           seeds.add(seed);
           return episodeOf(task, sample, seed);

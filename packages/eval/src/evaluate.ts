@@ -183,10 +183,15 @@ async function scoreUntilJudged(episode: Episode, { score, judgeAgain }: Evaluat
 async function runAll<T>(items: readonly T[], concurrency: number, work: (item: T) => Promise<void>): Promise<void> {
   let next = 0;
   let failed = false;
+  // One start in each turn of the event loop: a thousand prompts rendered in one go would stop tools for seconds.
+  let gate: Promise<void> = Promise.resolve();
+  const nextTurn = (): Promise<void> => {
+    gate = gate.then(() => new Promise((resolve) => setImmediate(resolve)));
+    return gate;
+  };
   const worker = async (): Promise<void> => {
     while (!failed) {
-      // A thousand prompts rendered in one go would stop tools and streams for seconds.
-      await new Promise((resolve) => setImmediate(resolve));
+      await nextTurn();
       const item = failed ? undefined : items[next++];
       if (item === undefined) return;
       try {

@@ -284,6 +284,19 @@ describe("failures", () => {
     expect(server.numRequests).toBeLessThan(40 + 40);
   });
 
+  test("probes of a dead server cost the request that makes them no attempts", async () => {
+    const timing = new TestTiming();
+    const { model, server } = await start(
+      () => (timing.time < 60_000 ? { fault: "status", status: 503 } : "yes"),
+      { breakerFailures: 1, breakerSeconds: 10, maxAttempts: 2 },
+      { timing },
+    );
+    expect((await model.chat(ask("hi"))).text).toBe("yes");
+    // One attempt, then a probe every ten seconds and the wait between two attempts.
+    expect(server.numRequests).toBeGreaterThan(4);
+    expect(server.numRequests).toBeLessThan(10);
+  });
+
   test("a server that stays dead costs one deadline; later requests fail at once", async () => {
     const { model, server, timing } = await start(() => ({ fault: "status", status: 503 }), {
       breakerFailures: 2,

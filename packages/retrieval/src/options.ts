@@ -50,3 +50,40 @@ export const qdrantSchema = z.strictObject({
 });
 export type QdrantOptions = z.output<typeof qdrantSchema>;
 export type QdrantOptionsInput = z.input<typeof qdrantSchema>;
+
+export const retrievalServiceSchema = z
+  .strictObject({
+    index: z
+      .string()
+      .min(1)
+      .nullable()
+      .default(null)
+      .describe("Folder made by `wideseek index`; or, for small corpora, a JSONL file of pages or an index.sqlite."),
+    mode: z
+      .enum(["bm25", "dense", "hybrid"])
+      .default("bm25")
+      .describe("Search by words, by vectors in Qdrant, or both fused by reciprocal rank."),
+    host: z.string().min(1).default("127.0.0.1").describe("Address to listen on."),
+    port: z.int().min(0).max(65_535).default(8000).describe("Port to listen on; 0 = any free one."),
+    workers: count(256).optional().describe("Threads that search; left out, one per available core."),
+    cacheMiB: count(1_000_000).default(256).describe("Postings that each thread keeps in memory, in MiB."),
+    cachedQueries: z
+      .int()
+      .min(0)
+      .max(100_000_000)
+      .default(10_000)
+      .describe("Answers that are kept, since the samples of a question ask the same; 0 = none."),
+    candidates: count(10_000).default(50).describe("Records of each search that hybrid mode fuses."),
+    encoder: encoderSchema.nullable().default(null).describe("The encoder of dense and hybrid search."),
+    qdrant: qdrantSchema.prefault({}).describe("The vector store of dense and hybrid search."),
+    limits: serverLimitsSchema.prefault({}).describe("What a request may ask for."),
+  })
+  .refine(({ index }) => index !== null, {
+    path: ["index"],
+    error: "missing; pages, and words to search, come from it",
+  })
+  .refine(({ mode, encoder }) => mode === "bm25" || encoder !== null, {
+    path: ["encoder"],
+    error: "missing; dense and hybrid search need one",
+  });
+export type RetrievalServiceOptions = z.output<typeof retrievalServiceSchema>;

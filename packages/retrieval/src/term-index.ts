@@ -2,6 +2,7 @@
 import { closeSync, openSync, readFileSync, readSync } from "node:fs";
 import { errorMessage, WideSeekError } from "@wideseek/spec";
 import { LRUCache } from "lru-cache";
+import type { RankedRow } from "./best-rows.ts";
 import { inverseFrequency, type LengthNorm, lengthNorm, scoreScale } from "./bm25.ts";
 import {
   blockTerms,
@@ -14,9 +15,10 @@ import {
   postingsHeaderBytes,
   segmentWindows,
 } from "./index-files.ts";
+import { mapBytes, mappedCount, type TermPostings } from "./postings.ts";
 import { segmentRows } from "./segment.ts";
 import { queryTerms } from "./terms.ts";
-import { mapBytes, mappedCount, type RankedRow, rankRows, type TermPostings } from "./top-rows.ts";
+import { rankRows } from "./top-rows.ts";
 
 export interface TermIndexOptions {
   /** Postings kept in memory, in MiB. */

@@ -96,7 +96,7 @@ test("ranks as SQLite's FTS5 does, scores included, for any rows, query and coun
         }
       },
     ),
-    { numRuns: 60 },
+    { numRuns: 40 },
   );
 }, 60_000);
 
@@ -126,14 +126,14 @@ test("a large segment with dense, mapped and sparse lists ranks as FTS5 does", (
   // Rank r with a probability of about 1 / r: the first words are in most rows, the last in a handful.
   const zipf = (): string => `z${Math.floor(5000 ** random())}`;
   const words = (count: number): string => Array.from({ length: count }, zipf).join(" ");
-  const rows = Array.from({ length: 40_000 }, (_, row) => ({
+  const rows = Array.from({ length: 30_000 }, (_, row) => ({
     row: row * 2,
     title: words(2),
     contents: words(3 + Math.floor(random() * 20)),
   }));
   using index = build(rows);
   using database = fts5(rows);
-  for (let i = 0; i < 60; i += 1) {
+  for (let i = 0; i < 40; i += 1) {
     const query = words(1 + Math.floor(random() * 7));
     const got = index.search(query, 10);
     const wanted = searchFts5(database, query.split(" "), 10);

@@ -6,3 +6,15 @@ export { type ToolOptions, type ToolOptionsInput, toolOptionsSchema } from "./op
 export { readPages } from "./pages.ts";
 export { PageSummarizer, type PageSummarizerOptions, type SummaryCounts } from "./summary.ts";
 export { searchTools } from "./toolset.ts";
+export { openMcp, openWeb } from "./web/online.ts";
+export {
+  type McpOptions,
+  type McpOptionsInput,
+  mcpOptionsSchema,
+  type RecordingOptions,
+  recordingOptionsSchema,
+  type WebOptions,
+  type WebOptionsInput,
+  webOptionsSchema,
+} from "./web/options.ts";
+export { RecordingBackend, ReplayBackend } from "./web/recording.ts";

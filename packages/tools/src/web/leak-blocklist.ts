@@ -79,7 +79,7 @@ export class LeakBlocklist {
   blocksText(text: string): boolean {
     if (this.#phrases.length === 0) return false;
     const searched = comparable(text);
-    return this.#phrases.some((phrase) => searched.includes(phrase));
+    return this.#phrases.some((phrase) => hasPhrase(searched, phrase));
   }
 }
 
@@ -124,6 +124,15 @@ function forms(address: string): string[] {
     const real = translated?.replaceAll("--", "\u0000").replaceAll("-", ".").replaceAll("\u0000", "-");
     return [host.replace(/\.$/, "") + path, ...(real === undefined ? [] : [real + path])];
   });
+}
+
+/** Not within a word: "news_en_01" does not have "ws_en_0". */
+function hasPhrase(text: string, phrase: string): boolean {
+  const isWordLike = /^[a-z0-9_]/;
+  for (let at = text.indexOf(phrase); at >= 0; at = text.indexOf(phrase, at + 1)) {
+    if (at === 0 || !isWordLike.test(phrase) || !isWordLike.test(text[at - 1] as string)) return true;
+  }
+  return false;
 }
 
 function comparable(text: string): string {

@@ -136,10 +136,12 @@ export class McpBackend implements SearchBackend {
       return await client.callTool({ name: tool, arguments: callArguments }, settings);
     } catch (error) {
       // The connection is gone, not the call wrong: one new connection, one new try.
+      const { status } = error as { status?: unknown };
       const isGone =
-        client.transport === undefined || /not connected|connection closed|session/i.test(errorMessage(error));
+        client.transport === undefined || status === 404 || /connection closed|session/i.test(errorMessage(error));
       if (signal.aborted || !mayReconnect || !isGone) throw error;
-      this.#forget(client);
+      await this.#forget(client);
+      client.close().catch(() => {});
       return await this.#callOnce(tool, callArguments, signal, false);
     }
   }
@@ -161,18 +163,14 @@ export class McpBackend implements SearchBackend {
     this.#stderr = "";
     const client = new Client({ name: "wideseek", version: "0.1.0" });
     await client.connect(this.#transport(), { signal: this.#closing.signal });
-    client.onclose = () => this.#forget(client);
+    client.onclose = () => void this.#forget(client);
     return client;
   }
 
-  #forget(client: Client): void {
+  async #forget(client: Client): Promise<void> {
     const current = this.#client;
-    void current?.then(
-      (connected) => {
-        if (connected === client && this.#client === current) this.#client = undefined;
-      },
-      () => {},
-    );
+    const connected = await current?.catch(() => undefined);
+    if (connected === client && this.#client === current) this.#client = undefined;
   }
 
   #ioError(error: unknown): WideSeekError {

@@ -1,5 +1,5 @@
-// Opens the web, an MCP server or a recording from their options. Owns which parts make up a backend.
-import { invalidInput, type SearchBackend } from "@wideseek/spec";
+// Opens the web from its options. Owns which parts make up the backend.
+import { invalidInput, type SearchBackend, WideSeekError } from "@wideseek/spec";
 import { Agent } from "undici";
 import { DirectReader } from "./direct-reader.ts";
 import type { PageReader, SearchEngine } from "./engine.ts";
@@ -9,14 +9,7 @@ import { type Environment, readKey } from "./keys.ts";
 import { LeakBlocklist } from "./leak-blocklist.ts";
 import { LeakFilter } from "./leak-filter.ts";
 import { LookupCache } from "./lookup-cache.ts";
-import { McpBackend } from "./mcp-backend.ts";
-import {
-  type McpOptionsInput,
-  mcpOptionsSchema,
-  type WebOptions,
-  type WebOptionsInput,
-  webOptionsSchema,
-} from "./options.ts";
+import { type WebOptions, type WebOptionsInput, webOptionsSchema } from "./options.ts";
 import { PageExtractor } from "./page-extractor.ts";
 import { Searxng } from "./searxng.ts";
 import { Serper } from "./serper.ts";
@@ -51,8 +44,8 @@ export async function openWeb(input: WebOptionsInput, settings: OpenWebSettings)
   try {
     const { file, maxMiB, maxAgeDays } = options.cache;
     if (file !== null) cache = LookupCache.open(file, { maxBytes: maxMiB * mebibyte, maxAgeSeconds: maxAgeDays * day });
-    await engine.search("wikipedia", 1);
-    if (reader instanceof JinaReader) await reader.read(new URL(probePage), () => {});
+    await tried("web.search", () => engine.search("wikipedia", 1));
+    if (reader instanceof JinaReader) await tried("web.access", () => reader.read(new URL(probePage), () => {}));
   } catch (error) {
     await Promise.all([engine[Symbol.asyncDispose](), reader[Symbol.asyncDispose]()]);
     cache?.[Symbol.dispose]();
@@ -62,12 +55,15 @@ export async function openWeb(input: WebOptionsInput, settings: OpenWebSettings)
   return new LeakFilter(blocklist, (checkAddress) => new WebBackend({ engine, reader, cache, checkAddress }));
 }
 
-/** @throws WS_INVALID_ARGUMENT, WS_IO */
-export async function openMcp(input: McpOptionsInput, settings: OpenWebSettings): Promise<SearchBackend> {
-  const parsed = mcpOptionsSchema.safeParse(input);
-  if (!parsed.success) throw invalidInput("mcp", parsed.error, input);
-  const backend = await McpBackend.open(parsed.data, settings.environment);
-  return new LeakFilter(new LeakBlocklist(parsed.data.blocklist), () => backend);
+/** The first request to a service: its failure is that of a setting. */
+async function tried(setting: string, ask: () => Promise<unknown>): Promise<void> {
+  try {
+    await ask();
+  } catch (error) {
+    if (!(error instanceof WideSeekError)) throw error;
+    const { code, op = "openWeb", details } = error;
+    throw new WideSeekError(code, `${setting}: ${error.message}`, { op, details });
+  }
 }
 
 /** Both before anything is opened. */

@@ -84,7 +84,7 @@ const directSchema = z.strictObject({
 const cacheSchema = z.strictObject({
   file: text
     .nullable()
-    .default("cache/web.sqlite")
+    .default("runs/web-cache.sqlite")
     .describe("SQLite file of hits and pages, shared by any number of processes; null = no cache."),
   maxMiB: z.number().positive().max(10_000_000).default(4096).describe("Size at which what was not used longest goes."),
   maxAgeDays: z.number().positive().max(36_500).default(30).describe("Days after which an answer is asked for again."),
