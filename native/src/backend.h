@@ -112,6 +112,7 @@ struct PassLimits {
 struct MemoryInfo {
   int64_t allocated_bytes;  // now, by this backend
   int64_t peak_bytes;
+  int64_t free_bytes;  // that it could still allocate; 0 where nobody knows
 };
 
 class Backend {

@@ -89,6 +89,44 @@ TEST(engine_generates_and_counts) {
   CHECK(stats.memory.allocated == stats.memory.weights + stats.memory.kv_cache + stats.memory.inference);
 }
 
+TEST(engine_gives_the_cache_what_training_leaves) {
+  constexpr int64_t kGiB = int64_t{1} << 30;
+  // 4B: 147,456 bytes a token, an activation pass of 10 GiB.
+  const int64_t tokens = tokens_that_fit(60 * kGiB, 10 * kGiB, 147456, 32000);
+  CHECK(tokens > 400000 && tokens * 147456 < 59 * kGiB);
+  CHECK_THROWS(tokens_that_fit(10 * kGiB, 10 * kGiB, 147456, 32000));  // no pass fits
+  CHECK_THROWS(tokens_that_fit(4 * kGiB, 1, 147456, 32000));           // no context fits
+  CHECK_THROWS(tokens_that_fit(-kGiB, 1, 147456, 32000));
+}
+
+TEST(engine_lends_the_memory_of_the_cache_to_training) {
+  EngineOptions options = small_engine();
+  options.generator.kv_cache_tokens = 4096;
+  Engine engine(options);
+  CHECK(run(engine, [](DeviceState& state) { state.initialize(1, 0.2); }) == nullptr);
+  const std::vector<int32_t> tokens{1, 2, 3, 4, 5, 6, 7, 8};
+  const std::vector<int32_t> cu_seqlens{0, 8};
+  const std::vector<float> weights{0, 1, 1, 1, 1, 1, 1, 1};
+  const auto generate = [&] {
+    Outcome outcome;
+    engine.generate(request(outcome, 30));
+    outcome.ended.get_future().wait();
+    CHECK(outcome.error == nullptr);
+    return std::pair{outcome.completion.token_ids, outcome.completion.logprobs};
+  };
+  const auto before = generate();
+  EngineStats stats;
+  CHECK(run(engine, [&](DeviceState& state) {
+          const PackedBatch batch{8, 1, tokens.data(), cu_seqlens.data(), weights.data(), nullptr, nullptr, nullptr};
+          state.forward_backward(batch, {LossKind::kNll, 1, 0, 0, 0, 0});
+          stats = state.stats();
+        }) == nullptr);
+  CHECK(stats.generator.num_blocks_cached == 0);  // it held activations
+  CHECK(stats.memory.allocated ==
+        stats.memory.weights + stats.memory.kv_cache + stats.memory.inference + stats.memory.training);
+  CHECK(generate() == before);
+}
+
 TEST(engine_refuses_training_while_generating) {
   Engine engine(small_engine());
   run(engine, [](DeviceState& state) { state.initialize(1, 0.2); });

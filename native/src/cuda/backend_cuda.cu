@@ -103,7 +103,11 @@ class CudaBackend final : public Backend {
   void synchronize() override {
     guarded([&] { gpu_.synchronize(); });
   }
-  MemoryInfo memory_info() const override { return memory_.info(); }
+  MemoryInfo memory_info() const override {
+    MemoryInfo info = memory_.info();
+    info.free_bytes = gpu_.free_bytes();
+    return info;
+  }
 
   void check_shape(const AttentionShape& shape, int64_t hidden_size) const override {
     constexpr const char* kOp = "CUDA";

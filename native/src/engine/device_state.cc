@@ -16,12 +16,35 @@ DeviceState::DeviceState(const EngineOptions& options)
           create_backend(options.device, options.num_threads, options.weight_dtype, options.pinned_optimizer_state)) {
   model_ = std::make_unique<Model>(*backend_, options.config, options.weight_dtype);
   plan_.weights = backend_->memory_info().allocated_bytes;
-  generator_ = std::make_unique<Generator>(*backend_, *model_, options.generator);
-  plan_.kv_cache = generator_->kv_cache_bytes();
-  plan_.inference = backend_->memory_info().allocated_bytes - plan_.weights - plan_.kv_cache;
+  model_->reserve_inference(options.generator.max_batch_tokens, options.generator.max_context_tokens);
+  plan_.inference = backend_->memory_info().allocated_bytes - plan_.weights;
   // The activations of training lie in the memory of the KV cache.
-  plan_.training = Trainer::planned_bytes(*model_, options.trainer) -
-                   std::min(plan_.kv_cache, Trainer::pass_bytes(*model_, options.trainer));
+  const int64_t pass = Trainer::pass_bytes(*model_, options.trainer);
+  plan_.training = Trainer::planned_bytes(*model_, options.trainer) - pass;
+  if (options.pinned_optimizer_state) plan_.training -= Trainer::optimizer_state_bytes(*model_);
+  if (generator_options_.kv_cache_tokens == 0) {
+    generator_options_.kv_cache_tokens =
+        tokens_that_fit(backend_->memory_info().free_bytes - plan_.training, pass, Generator::cache_bytes(*model_, 1),
+                        options.generator.max_context_tokens);
+  }
+  generator_ = std::make_unique<Generator>(*backend_, *model_, generator_options_);
+  plan_.kv_cache = generator_->kv_cache_bytes();
+  plan_.training += std::max<int64_t>(0, pass - plan_.kv_cache);
+}
+
+int64_t tokens_that_fit(int64_t bytes, int64_t pass_bytes, int64_t token_bytes, int64_t max_context_tokens) {
+  // For what operations take for their own time, and for what a driver gives out in whole pages.
+  const int64_t usable = bytes - bytes / 32 - (int64_t{256} << 20);
+  const int64_t least = std::max(pass_bytes, max_context_tokens * token_bytes);
+  const auto mebibytes = [](int64_t count) { return std::to_string((count + (1 << 20) - 1) >> 20) + " MiB"; };
+  WS_CHECK(usable >= least, kOutOfMemory, "NativeEngine",
+           "the device has " + mebibytes(std::max<int64_t>(usable, 0)) +
+               " left beside weights, gradients and optimizer, but one training pass takes " + mebibytes(pass_bytes) +
+               " and one context of " + std::to_string(max_context_tokens) + " tokens " +
+               mebibytes(max_context_tokens * token_bytes) +
+               "; lower maxTrainTokens or maxContextTokens, set recompute to full, gradientDtype to bfloat16 or "
+               "pinnedOptimizerState");
+  return std::min<int64_t>(usable / token_bytes, int64_t{1} << 30);
 }
 
 EngineStats DeviceState::stats() const {

@@ -39,6 +39,10 @@ struct EngineStats {
   uint64_t policy_version = 0;
 };
 
+// Tokens of a KV cache in `bytes` of free device memory, in which a training pass of pass_bytes must find room too.
+// Throws kOutOfMemory if that or one context does not fit.
+int64_t tokens_that_fit(int64_t bytes, int64_t pass_bytes, int64_t token_bytes, int64_t max_context_tokens);
+
 // What operations run against; exists and is touched only on the engine thread.
 class DeviceState {
  public:

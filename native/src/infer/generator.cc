@@ -171,6 +171,11 @@ void Generator::fail(uint64_t sequence_id, std::exception_ptr reason) {
   if (keys_.contains(sequence_id)) take(sequence_id).request.on_error(std::move(reason));
 }
 
+int64_t Generator::cache_bytes(Model& model, int64_t tokens) {
+  const ModelConfig& config = model.config();
+  return tokens * config.num_layers * 2 * config.num_kv_heads * config.head_dim * dtype_bytes(model.activation_dtype());
+}
+
 std::byte* Generator::lend_cache(int64_t bytes) {
   WS_CHECK(idle(), kInternal, kOp, "the KV cache is in use");
   blocks_.clear_cache();

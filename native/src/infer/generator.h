@@ -39,7 +39,7 @@ struct GenerateRequest {
 
 struct GeneratorOptions {
   int64_t max_context_tokens;
-  int64_t kv_cache_tokens;   // rounded up to blocks
+  int64_t kv_cache_tokens;   // rounded up to blocks; 0 (CUDA): what training leaves of the device, see DeviceState
   int64_t max_batch_tokens;  // rows of one step
   // Tokens of a sequence that may be guessed and computed in one step; 0: none. Draws are made in each row as if there
   // were no guess, so no result depends on it.
@@ -77,6 +77,8 @@ class Generator {
   // The weights changed: nothing in the cache is valid any more.
   void clear_prefix_cache() { blocks_.clear_cache(); }
   GeneratorStats stats() const;
+  // Of a cache for so many tokens.
+  static int64_t cache_bytes(Model& model, int64_t tokens);
   int64_t kv_cache_bytes() const { return cache_.num_bytes(); }
   // The memory of the KV cache for a training pass, see KvCache::lend; only while idle.
   std::byte* lend_cache(int64_t bytes);

@@ -228,6 +228,7 @@ Model::Model(Backend& backend, const ModelConfig& config, DType weight_dtype) {
 Model::~Model() = default;
 
 const ModelConfig& Model::config() const { return state_->config; }
+DType Model::activation_dtype() const { return state_->backend.activation_dtype(); }
 const std::vector<Parameter>& Model::parameters() const { return state_->table.parameters; }
 Model::State& Model::state() { return *state_; }
 

@@ -62,6 +62,7 @@ class Model {
   Model& operator=(const Model&) = delete;
 
   const ModelConfig& config() const;
+  DType activation_dtype() const;
   // In checkpoint order; a tied lm_head is not listed.
   const std::vector<Parameter>& parameters() const;
 

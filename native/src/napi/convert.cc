@@ -140,7 +140,7 @@ EngineOptions to_engine_options(const Napi::Value& value) {
   options.config = to_model_config(fields.object("config"));
   options.weight_dtype = to_dtype(fields, "weightDtype");
   options.generator.max_context_tokens = fields.integer("maxContextTokens", 1, INT32_MAX);
-  options.generator.kv_cache_tokens = fields.integer("kvCacheTokens", 1, INT32_MAX);
+  options.generator.kv_cache_tokens = fields.integer("kvCacheTokens", 0, INT32_MAX);
   options.generator.max_batch_tokens = fields.integer("maxBatchTokens", 1, INT32_MAX);
   options.generator.max_draft_tokens = fields.integer("maxDraftTokens", 0, INT32_MAX);
   options.trainer.max_tokens = fields.integer("maxTrainTokens", 1, INT32_MAX);

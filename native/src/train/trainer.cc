@@ -29,6 +29,12 @@ int64_t Trainer::pass_bytes(Model& model, const TrainerOptions& options) {
   return size.used();
 }
 
+int64_t Trainer::optimizer_state_bytes(Model& model) {
+  const Model::State& state = model.state();
+  if (state.config.moe) return 0;
+  return state.table.num_flat_elements * kFloat * (state.weight_dtype == DType::kFloat32 ? 2 : 3);
+}
+
 int64_t Trainer::planned_bytes(Model& model, const TrainerOptions& options) {
   const Model::State& state = model.state();
   Arena arena(nullptr);
@@ -41,10 +47,9 @@ int64_t Trainer::planned_bytes(Model& model, const TrainerOptions& options) {
            kv_layer_bytes(state, planned_kv_blocks(options));
   }
   plan_backward(arena, state, options, forward);
-  const int64_t num_fp32 = state.weight_dtype == DType::kFloat32 ? 2 : 3;  // moments, and the master of bf16 weights
   return arena.used() + indices + more_positions + state.backend.reserved_bytes(pass_limits(state, options, true)) +
          2 * kv_layer_bytes(state, planned_kv_blocks(options)) +
-         state.table.num_flat_elements * (num_fp32 * kFloat + dtype_bytes(options.gradient_dtype));
+         state.table.num_flat_elements * dtype_bytes(options.gradient_dtype) + optimizer_state_bytes(model);
 }
 
 void Trainer::logprobs(const PackedBatch& batch, float temperature, float* logprobs, float* entropies) {

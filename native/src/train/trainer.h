@@ -50,6 +50,8 @@ class Trainer {
   Trainer(Model& model, const TrainerOptions& options, LendMemory lend = nullptr);
   // The activations of one forward and backward pass.
   static int64_t pass_bytes(Model& model, const TrainerOptions& options);
+  // Moments, and the master of bf16 weights: what may lie in host memory (EngineOptions::pinned_optimizer_state).
+  static int64_t optimizer_state_bytes(Model& model);
   // What scoring and training will take together, master weights and pass_bytes() included; of a mixture-of-experts
   // model, what scoring takes.
   static int64_t planned_bytes(Model& model, const TrainerOptions& options);

@@ -237,7 +237,8 @@ async function startEngine(config: ModelConfig, options: ResolvedCreateOptions):
       config: config.native,
       weightDtype: options.weightDtype,
       maxContextTokens,
-      kvCacheTokens,
+      // 0: the engine sizes it by the memory of the GPU.
+      kvCacheTokens: device === "cuda" ? (options.kvCacheTokens ?? 0) : kvCacheTokens,
       maxBatchTokens: options.maxBatchTokens,
       maxDraftTokens: options.maxDraftTokens,
       maxTrainTokens: options.maxTrainTokens,

@@ -46,7 +46,10 @@ const engineShape = {
     .describe("Longest prompt plus completion; by default what the model allows, at most 32768."),
   kvCacheTokens: positive
     .optional()
-    .describe("Tokens whose keys and values fit the cache; by default eight contexts, at most 512 MiB beyond one."),
+    .describe(
+      "Tokens whose keys and values fit the cache; by default on a CPU eight contexts, at most 512 MiB beyond one, " +
+        "on a GPU what training leaves.",
+    ),
   maxTrainTokens: positive.default(8192).describe("Largest packed batch of a training operation."),
   maxBatchTokens: positive
     .default(512)
@@ -111,9 +114,8 @@ const DEFAULT_CACHE_BYTES = 512 * 2 ** 20;
 
 export function engineLimits(options: ResolvedCreateOptions, config: NativeModelConfig): EngineLimits {
   const maxContextTokens = options.maxContextTokens ?? Math.min(config.maxPositionEmbeddings, DEFAULT_CONTEXT_TOKENS);
-  // On the CPU keys and values are float32.
-  const bytesPerValue = options.device === "cuda" && options.weightDtype === "bfloat16" ? 2 : 4;
-  const bytesPerToken = 2 * config.numLayers * config.numKvHeads * config.headDim * bytesPerValue;
+  // As float32.
+  const bytesPerToken = 2 * config.numLayers * config.numKvHeads * config.headDim * 4;
   const affordable = Math.floor(DEFAULT_CACHE_BYTES / bytesPerToken);
   return {
     threads: options.threads ?? availableParallelism(),
