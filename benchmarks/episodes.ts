@@ -1,7 +1,7 @@
 // 1,000 episodes at once in real time against tools and a judge with faults: what is lost, how late the event loop gets,
 // how much memory it takes. The model is scripted; tokenizer, agents, tools, scoring and files are the real ones.
 import { mkdtemp, rm } from "node:fs/promises";
-import { tmpdir } from "node:os";
+import { loadavg, tmpdir } from "node:os";
 import { join } from "node:path";
 import { monitorEventLoopDelay } from "node:perf_hooks";
 import { runEpisode } from "../packages/agents/src/index.ts";
@@ -89,7 +89,15 @@ export const episodesBenchmark: Benchmark = async function* ({ smoke }) {
     toolSeconds,
   );
   const { failures, statistics } = report;
-  const params = { episodes: numEpisodes, shares: issueFaults, outageSeconds, toolTimeoutSeconds: toolSeconds };
+  // Other processes on the machine delay the event loop too.
+  const loadAverage = Number((loadavg()[0] ?? 0).toFixed(1));
+  const params = {
+    episodes: numEpisodes,
+    shares: issueFaults,
+    outageSeconds,
+    toolTimeoutSeconds: toolSeconds,
+    loadAverage,
+  };
   const found = { faults, numJudgeFailures, failures, stopReasons: statistics.leadStopReasons, seconds };
   const name = (figure: string): string => `episodes.${numEpisodes}.${figure}`;
   const lost = numLost(report, numEpisodes);

@@ -14,6 +14,7 @@ import { onPolicyBenchmark } from "./onpolicy.ts";
 import { type LlamaCppPeer, openLlamaCppPeer } from "./peers/llamacpp.ts";
 import { openTorchPeers, type TorchPeer } from "./peers/torch.ts";
 import { appendRecord, type BenchmarkRecord, repositoryRoot, runFacts, toRecord } from "./record.ts";
+import { retrievalBenchmark } from "./retrieval.ts";
 import { scorerBenchmark } from "./scorer.ts";
 import { setupBenchmark } from "./setup.ts";
 import { type BenchSizes, cpuSizes, gpuSizes, toySizes } from "./sizes.ts";
@@ -28,14 +29,15 @@ const benchmarks: Readonly<Record<string, Benchmark>> = {
   onpolicy: onPolicyBenchmark,
   forest: forestBenchmark,
   tools: toolsBenchmark,
+  retrieval: retrievalBenchmark,
   scorer: scorerBenchmark,
   episodes: episodesBenchmark,
   setup: setupBenchmark,
   learning: learningBenchmark,
   suites: suitesBenchmark,
 };
-/** They need two minutes in which nothing else runs, a network, and an hour. */
-const onlyByName = ["episodes", "setup", "learning", "suites"];
+/** They need two minutes in which nothing else runs, the real data, a network, and an hour. */
+const onlyByName = ["episodes", "retrieval", "setup", "learning", "suites"];
 /** Of what runs a model; the others know no GPU. */
 const onDevice = ["generate", "train-step", "grpo-step", "onpolicy", "learning"];
 

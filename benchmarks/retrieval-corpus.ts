@@ -76,3 +76,20 @@ export async function writePassages(dataDirectory: string, path: string, count: 
   };
   await pipeline(lines, createWriteStream(path));
 }
+
+/** Writes the passages of the HybridQA subset, or with all of OTT-QA's too, each link once; returns how many. */
+export async function writeRealPassages(dataDirectory: string, path: string, withAll: boolean): Promise<number> {
+  const files = ["hybridqa/subset600/passages.jsonl", ...(withAll ? ["ottqa/passages.jsonl.gz"] : [])];
+  const seen = new Set<string>();
+  const lines = async function* (): AsyncGenerator<string> {
+    for (const file of files) {
+      for await (const line of readJsonLines<{ link: string; text: string }>(join(dataDirectory, file))) {
+        if (seen.has(line.link)) continue;
+        seen.add(line.link);
+        yield `${JSON.stringify(passageOf(line))}\n`;
+      }
+    }
+  };
+  await pipeline(lines, createWriteStream(path));
+  return seen.size;
+}

@@ -114,6 +114,21 @@ describe("paper-table1", () => {
     const figures = ({ rows }: SuiteReport) => rows.map((row) => row.figures);
     expect(figures(finished)).toEqual(figures(whole));
     await expect(runSuite(options("stopped"))).rejects.toThrow("already holds a run");
+    expect(Object.keys(whole.replaced).sort()).toEqual(["asearcher_7b", "owl_8b"]);
+
+    // Episodes of other options are not taken over.
+    const { owl_8b: _, ...others } = settings.suite.models;
+    const owlRow = { ...suite.rows["owl-8b"], options: { maxAttempts: 1 } } as (typeof suite.rows)[string];
+    const changed = { ...suite, rows: { ...suite.rows, "owl-8b": owlRow } };
+    const again = { ...options("stopped"), suite: changed, resume: true };
+    const refused = await runSuite(again);
+    expect(refused.rows.map(({ status }) => status)).toEqual(["done", "failed"]);
+    expect(refused.rows[1]?.reasons[0]).toMatch(/owl-8b\.results\.jsonl/);
+    const without = await runSuite({ ...again, config: { ...settings, suite: { models: others } } });
+    expect(without.rows[1]).toMatchObject({
+      status: "missing",
+      figures: { "item-avg": { ours: null, published: 20.2 } },
+    });
   }, 60_000);
 
   it("says what is missing, and a dead endpoint stops no other row", async () => {

@@ -2,10 +2,10 @@
 // end as if nothing had happened, or says that it was not judged; the event loop stays free and memory bounded.
 import { monitorEventLoopDelay } from "node:perf_hooks";
 import { describe, expect, it } from "vitest";
-import { type ClientTiming, openaiChatModel } from "../../packages/llm/src/index.ts";
+import { openaiChatModel } from "../../packages/llm/src/index.ts";
 import { ScriptedServer, type ServerFault, type ServerRequest } from "../../packages/llm/src/testing/index.ts";
 import { LlmJudge, scoreEpisode } from "../../packages/rewards/src/index.ts";
-import type { Episode, RewardBreakdown, TableTask } from "../../packages/spec/src/index.ts";
+import type { ClientTiming, Episode, RewardBreakdown, TableTask } from "../../packages/spec/src/index.ts";
 import { judgeAgain } from "../../packages/train/src/judge-again.ts";
 
 const NUM_EPISODES = 1000;

@@ -287,6 +287,12 @@ export class ConfiguredRun implements AsyncDisposable {
   }
 
   async #report(models: RunModels): Promise<void> {
+    const tools = toolMetrics(this.#data.backend);
+    if (Object.keys(tools).length > 0) {
+      const counts = Object.entries(tools).map(([name, value]) => `${name.slice("tools/".length)} ${value}`);
+      this.#options.progress.write(`tools: ${counts.join(", ")}\n`);
+      await writeAtomic(path.join(this.directory, "tools.json"), `${JSON.stringify(tools, null, 2)}\n`);
+    }
     const lines = models.describe();
     if (lines === "") return;
     this.#options.progress.write(`${lines}\n`);

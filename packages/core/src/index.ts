@@ -1,5 +1,5 @@
 // The public face of WideSeek. Exports what people need; everything else is internal.
-export type { Limits, LimitsInput } from "@wideseek/agents";
+export { type AgentModel, type Limits, type LimitsInput, runTeam, type TeamRequest } from "@wideseek/agents";
 export { type LoadConfigOptions, loadConfig, loadSuite, type RunConfig, type Suite } from "@wideseek/config";
 export { readTasks } from "@wideseek/data";
 export {
@@ -25,6 +25,13 @@ export {
   type TrainLoopOptions,
   trainLoop,
 } from "@wideseek/train";
+export {
+  runWorkflow,
+  type Workflow,
+  type WorkflowModel,
+  type WorkflowRequest,
+  workflows,
+} from "@wideseek/workflows";
 export type { ChatPolicy, LossInput, OptimizerInput } from "./chat-policy.ts";
 export { type SearchToolsOptions, searchTools } from "./corpus-tools.ts";
 export {

@@ -123,9 +123,10 @@ function tables({ columns, rows }: SuiteReport): string[][][] {
 
 const short = (value: number): string => (value >= 100 ? value.toFixed(0) : value.toFixed(1));
 
-function heading({ data, samples, numTasks }: SuiteReport): string {
+function heading({ data, samples, numTasks, replaced }: SuiteReport): string {
   const questions = data === "embedded" ? "questions of the embedded world, so not those of the paper" : "questions";
-  return `Percent, ours first, the published figure in brackets; ${numTasks} ${questions}, ${samples} samples each.`;
+  const models = Object.keys(replaced).length > 0 ? " Models stand for others where the list below says so." : "";
+  return `Percent, ours first, the published figure in brackets; ${numTasks} ${questions}, ${samples} samples each.${models}`;
 }
 
 const costHeading =

@@ -60,8 +60,8 @@ export async function runSuite(options: SuiteOptions): Promise<SuiteReport> {
     numTasks: tasks.length,
     columns: Object.entries(suite.columns).map(([id, { label }]) => ({ id, label })),
     replaced: Object.fromEntries(
-      Object.keys(config.suite.models).flatMap((id) => {
-        const model = models.get(id);
+      [...new Set(rows.flatMap(([, row]) => Object.values(row.models)))].flatMap((id) => {
+        const model = config.suite.models[id];
         return model === undefined ? [] : [[id, placeOf(model)]];
       }),
     ),

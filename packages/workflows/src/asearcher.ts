@@ -65,7 +65,7 @@ export const asearcher: Workflow<Options> = {
       const action = firstTag(reply, actions);
       pieces.push(action?.upToEnd ?? reply);
       numEmpty = reply.trim() === "" ? numEmpty + 1 : 0;
-      if (numEmpty === maxEmptyReplies) throw new AgentStopped("error", `${maxEmptyReplies} empty replies in a row`);
+      if (numEmpty === maxEmptyReplies) throw new AgentStopped("turns", `${maxEmptyReplies} empty replies in a row`);
       if (action === undefined) {
         main.malformed("neither a search, nor an address, nor an answer");
         continue;

@@ -273,6 +273,14 @@ describe("sizes, times and types", () => {
     expect(await refusal(read({ attemptSeconds: 0.05 }))).toMatch(/no answer within 0.05 s/);
   });
 
+  test("a server that trickles is given up too", async () => {
+    server.answer((response) => {
+      response.writeHead(200, { "content-type": "text/html" });
+      response.write("<p>");
+    });
+    expect(await refusal(read({ attemptSeconds: 0.05 }))).toMatch(/no answer within 0.05 s/);
+  });
+
   test.each([
     ["application/pdf", /a PDF file/],
     ["image/png", /of type image\/png/],

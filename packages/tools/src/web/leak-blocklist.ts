@@ -60,13 +60,13 @@ export const defaultLeakPhrases: readonly string[] = [
 
 export class LeakBlocklist {
   readonly #addresses: readonly RegExp[];
-  readonly #phrases: readonly string[];
+  readonly #phrase: RegExp;
 
   constructor({ addresses, phrases, defaults }: LeakBlocklistOptions) {
     this.#addresses = [...addresses, ...(defaults ? defaultLeakAddresses : [])].map(addressPattern);
-    this.#phrases = [...phrases, ...(defaults ? defaultLeakPhrases : [])]
-      .map(comparable)
-      .filter((phrase) => phrase !== "");
+    const texts = [...phrases, ...(defaults ? defaultLeakPhrases : [])].filter((phrase) => phrase.trim() !== "");
+    // (?!) matches nowhere: an empty list.
+    this.#phrase = new RegExp(texts.map(phrasePattern).join("|") || "(?!)", "iu");
   }
 
   /** Also for addresses that carry a listed one: archives, translators and readers of pages. */
@@ -77,21 +77,24 @@ export class LeakBlocklist {
   }
 
   blocksText(text: string): boolean {
-    if (this.#phrases.length === 0) return false;
-    const searched = comparable(text);
-    return this.#phrases.some((phrase) => hasPhrase(searched, phrase));
+    return this.#phrase.test(text);
   }
+}
+
+/** Any white space for white space, and not within a word: "news_en_01" does not have "ws_en_0". */
+function phrasePattern(phrase: string): string {
+  const words = phrase.trim().split(/\s+/).map(escapePattern).join("\\s+");
+  return /^[a-z0-9_]/i.test(words) ? `(?<![A-Za-z0-9_])${words}` : words;
+}
+
+function escapePattern(text: string): string {
+  return text.replaceAll(/[.*+?^${}()|[\]\\]/g, "\\$&");
 }
 
 function addressPattern(entry: string): RegExp {
   const { host = "", path = "" } =
     /^(?:https?:\/\/)?(?:www\.)?(?<host>[^/]*)(?<path>.*)$/i.exec(entry.trim())?.groups ?? {};
-  const part = (text: string): string =>
-    text
-      .replace(/\/+$/, "")
-      .split(/\*+/)
-      .map((piece) => piece.replaceAll(/[.+?^${}()|[\]\\]/g, "\\$&"))
-      .join("[^?#]*?");
+  const part = (text: string): string => text.replace(/\/+$/, "").split(/\*+/).map(escapePattern).join("[^?#]*?");
   // A path without a star ends where a part of the address ends; one with a star may go on.
   const end = path.includes("*") ? "" : "(?=$|[/?#&])";
   return new RegExp(`^(?:[^/?#]*\\.)?${part(host.toLowerCase())}(?::\\d+)?${part(path)}${end}`, "i");
@@ -124,17 +127,4 @@ function forms(address: string): string[] {
     const real = translated?.replaceAll("--", "\u0000").replaceAll("-", ".").replaceAll("\u0000", "-");
     return [host.replace(/\.$/, "") + path, ...(real === undefined ? [] : [real + path])];
   });
-}
-
-/** Not within a word: "news_en_01" does not have "ws_en_0". */
-function hasPhrase(text: string, phrase: string): boolean {
-  const isWordLike = /^[a-z0-9_]/;
-  for (let at = text.indexOf(phrase); at >= 0; at = text.indexOf(phrase, at + 1)) {
-    if (at === 0 || !isWordLike.test(phrase) || !isWordLike.test(text[at - 1] as string)) return true;
-  }
-  return false;
-}
-
-function comparable(text: string): string {
-  return text.normalize("NFKC").toLowerCase().replaceAll(/\s+/g, " ").trim();
 }

@@ -1,4 +1,5 @@
 // What is kept of a page: above all its tables and lists.
+import fc from "fast-check";
 import { describe, expect, test } from "vitest";
 import { pageMarkdown } from "./page-markdown.ts";
 
@@ -47,6 +48,61 @@ describe("tables", () => {
       '<table><thead><tr><th>A</th><th>B</th><th>C</th></tr></thead><tbody><tr><td rowspan="0">1</td></tr><tr><td>2</td></tr></tbody><tfoot><tr><td>3</td></tr></tfoot></table>',
     );
     expect(text.split("\n").slice(2)).toEqual(["| 1 |  |  |", "| 1 | 2 |  |", "| 1 | 3 |  |"]);
+  });
+
+  test("any tiling of a grid by cells with spans is that grid again", () => {
+    const tiles = fc.array(
+      fc.record({ height: fc.integer({ min: 1, max: 3 }), width: fc.integer({ min: 1, max: 3 }) }),
+      {
+        minLength: 30,
+        maxLength: 30,
+      },
+    );
+    fc.assert(
+      fc.property(
+        fc.integer({ min: 2, max: 5 }),
+        fc.integer({ min: 2, max: 5 }),
+        tiles,
+        (numRows, numColumns, sizes) => {
+          const grid: (string | undefined)[][] = Array.from({ length: numRows }, () =>
+            Array(numColumns).fill(undefined),
+          );
+          const rows: string[] = Array(numRows).fill("");
+          const alone = new Map<number, string>();
+          let number = 0;
+          for (let row = 0; row < numRows; row += 1) {
+            for (let column = 0; column < numColumns; column += 1) {
+              if (grid[row]?.[column] !== undefined) continue;
+              const size = sizes[number] ?? { height: 1, width: 1 };
+              let width = 1;
+              while (width < size.width && column + width < numColumns && grid[row]?.[column + width] === undefined)
+                width += 1;
+              const height = Math.min(size.height, numRows - row);
+              const name = `c${number}`;
+              for (let down = 0; down < height; down += 1) {
+                for (let right = 0; right < width; right += 1) (grid[row + down] as string[])[column + right] = name;
+              }
+              // A cell that has a row to itself is a heading between rows: it is said once.
+              if (rows[row] === "" && width > 1) alone.set(row, name);
+              else alone.delete(row);
+              rows[row] += `<td rowspan="${height}" colspan="${width}">${name}</td>`;
+              number += 1;
+            }
+          }
+          fc.pre(rows.some((row) => (row.match(/<td/g) ?? []).length >= 2));
+          for (const name of alone.values()) {
+            for (const line of grid) {
+              const first = line.indexOf(name);
+              for (let column = first + 1; first >= 0 && line[column] === name; column += 1) line[column] = "";
+            }
+          }
+          const text = page(`<table>${rows.map((row) => `<tr>${row}</tr>`).join("")}</table>`);
+          const lines = text.split("\n").filter((_, index) => index !== 1);
+          expect(lines).toEqual(grid.map((line) => `| ${line.join(" | ")} |`));
+        },
+      ),
+      { numRuns: 60 },
+    );
   });
 
   test("a table for the layout is the blocks that it has, an inner table is text", () => {
