@@ -86,6 +86,18 @@ export const figures: readonly Figure[] = [
   { name: "scorer.widesearch800.seconds", unit: "s", meaning: "200 tasks × 4 samples without an LLM" },
   { name: "episodes.1000.lost", unit: "1", meaning: "under injected faults" },
   { name: "episodes.1000.loop_delay_p99_ms", unit: "ms", meaning: "under injected faults" },
+  { name: "episodes.1000.peak_rss_mb", unit: "MB", meaning: "under injected faults" },
+  {
+    name: "suite.table1.<row>.item_f1",
+    unit: "1",
+    meaning:
+      "a row of Table 1 on the embedded world, item F1 Avg@4, scripted models in the place of other systems' weights",
+  },
+  {
+    name: "suite.table2.<row>.qa",
+    unit: "1",
+    meaning: "a row of Table 2 on single facts of the embedded world, Avg@4",
+  },
   { name: "pipeline.20k.seconds", unit: "s", meaning: "data construction against the scripted server" },
   { name: "pipeline.20k.rss_mb", unit: "MB", meaning: "data construction against the scripted server" },
   { name: "pipeline.20k.keep_recall", unit: "1", meaning: "data construction against the scripted server" },

@@ -109,10 +109,13 @@ async function evaluateModel(config: RunConfig, modelDir: string, directory: str
   return results;
 }
 
-function itemF1(name: string, report: EvaluationResult["report"]): Measurement {
+function itemF1(
+  name: string,
+  report: Pick<EvaluationResult["report"], "measures" | "numTasks" | "samples">,
+): Measurement {
   const value = report.measures.itemF1?.avg.mean ?? Number.NaN;
   return figure(name, "1", value, {
-    questions: report.tasks.length,
+    questions: report.numTasks,
     samples: report.samples,
     measure: "item F1 Avg@k",
   });

@@ -5,6 +5,7 @@ import { parseArgs } from "node:util";
 import { BenchModel, bench30m, type ModelShape, modelShapes, qwen3Small, toyShape } from "./bench-model.ts";
 import type { Benchmark, BenchmarkContext } from "./context.ts";
 import { type BenchDevice, openDevice } from "./device.ts";
+import { episodesBenchmark } from "./episodes.ts";
 import { forestBenchmark } from "./forest.ts";
 import { generateBenchmark } from "./generate.ts";
 import { grpoStepBenchmark } from "./grpo-step.ts";
@@ -16,6 +17,7 @@ import { appendRecord, type BenchmarkRecord, repositoryRoot, runFacts, toRecord 
 import { scorerBenchmark } from "./scorer.ts";
 import { setupBenchmark } from "./setup.ts";
 import { type BenchSizes, cpuSizes, gpuSizes, toySizes } from "./sizes.ts";
+import { suitesBenchmark } from "./suites.ts";
 import { toolsBenchmark } from "./tools.ts";
 import { trainStepBenchmark } from "./train-step.ts";
 
@@ -27,11 +29,13 @@ const benchmarks: Readonly<Record<string, Benchmark>> = {
   forest: forestBenchmark,
   tools: toolsBenchmark,
   scorer: scorerBenchmark,
+  episodes: episodesBenchmark,
   setup: setupBenchmark,
   learning: learningBenchmark,
+  suites: suitesBenchmark,
 };
-/** One needs a network, the other an hour. */
-const onlyByName = ["setup", "learning"];
+/** They need two minutes in which nothing else runs, a network, and an hour. */
+const onlyByName = ["episodes", "setup", "learning", "suites"];
 /** Of what runs a model; the others know no GPU. */
 const onDevice = ["generate", "train-step", "grpo-step", "onpolicy", "learning"];
 

@@ -18,8 +18,19 @@ const CONFIG = {
   initializer_range: 0.2,
 };
 
-async function create(options: Omit<LoadOptions, "modelDir"> = {}): Promise<NativePolicy> {
-  return await NativePolicy.create(CONFIG, 7n, { device: "cpu", threads: 2, maxTrainTokens: 16_384, ...options });
+/** Experts in the first and the last layer. */
+const MOE_CONFIG = {
+  ...CONFIG,
+  model_type: "qwen3_moe",
+  num_experts: 11,
+  num_experts_per_tok: 3,
+  moe_intermediate_size: 40,
+  norm_topk_prob: true,
+  mlp_only_layers: [1],
+};
+
+async function create(options: Omit<LoadOptions, "modelDir"> = {}, config = CONFIG): Promise<NativePolicy> {
+  return await NativePolicy.create(config, 7n, { device: "cpu", threads: 2, maxTrainTokens: 16_384, ...options });
 }
 
 /** Small deterministic integers. */
@@ -59,12 +70,15 @@ const sampled = ({
   finishReason,
 });
 
-describe("a rollout of 80 agents", () => {
+describe.each([
+  ["dense", CONFIG],
+  ["mixture of experts", MOE_CONFIG],
+])("a rollout of 80 agents, %s", (_kind, config) => {
   const requests = agentRequests();
   let alone: Completion[];
 
   beforeAll(async () => {
-    await using policy = await create({ maxBatchTokens: 2048 });
+    await using policy = await create({ maxBatchTokens: 2048 }, config);
     alone = [];
     for (const request of requests) {
       alone.push(await policy.generate(request));
@@ -77,16 +91,18 @@ describe("a rollout of 80 agents", () => {
     ["prompts in small chunks", { maxBatchTokens: 24 }],
     ["a cache too small for all", { maxBatchTokens: 96, kvCacheTokens: 512 }],
     ["one row a step", { maxBatchTokens: 1, kvCacheTokens: 512 }],
+    ["guessed tokens", { maxDraftTokens: 16, maxBatchTokens: 200 }],
     ["one thread", { threads: 1, maxBatchTokens: 200 }],
     ["three threads", { threads: 3, maxBatchTokens: 333 }],
   ])("%s: equal to running alone and to the trainer", async (name, options) => {
-    await using policy = await create(options);
+    await using policy = await create(options, config);
     const completions = await Promise.all(requests.map((request) => policy.generate(request)));
     expect(completions.map(sampled)).toEqual(alone.map(sampled));
 
     const stats = await policy.stats();
     expect(stats.numBlocksUsed).toBe(0);
     if (options.maxBatchTokens !== 1) expect(stats.numCachedTokens).toBeGreaterThan(0);
+    if (name === "guessed tokens") expect(stats.numRightDrafts).toBeGreaterThan(0);
     if (name === "a cache too small for all") expect(stats.numPreemptions).toBeGreaterThan(0);
 
     // The trainer's pass over the same tokens, all sequences packed, one temperature at a time.
@@ -110,7 +126,7 @@ describe("a rollout of 80 agents", () => {
   });
 
   test("other orders of arrival change nothing", async () => {
-    await using policy = await create({ maxBatchTokens: 128, kvCacheTokens: 1024 });
+    await using policy = await create({ maxBatchTokens: 128, kvCacheTokens: 1024 }, config);
     const order = requests.map((_, index) => (index * 37) % requests.length);
     const completions: Completion[] = [];
     await Promise.all(
@@ -124,7 +140,7 @@ describe("a rollout of 80 agents", () => {
   });
 
   test("the next turn of an agent finds its own history in the cache", async () => {
-    await using policy = await create();
+    await using policy = await create({}, config);
     const request = requests[1] as GenerateRequest;
     const first = await policy.generate({ ...request, maxNewTokens: 50, stopTokenIds: [] });
     const promptIds = Int32Array.from([...request.promptIds, ...first.tokenIds, 9, 8, 7]);
@@ -132,12 +148,12 @@ describe("a rollout of 80 agents", () => {
     // All full blocks of what was computed; the last sampled token never was.
     const computed = request.promptIds.length + first.tokenIds.length - 1;
     expect(second.numCachedTokens).toBe(Math.floor(computed / 16) * 16);
-    await using fresh = await create();
+    await using fresh = await create({}, config);
     expect(sampled(second)).toEqual(sampled(await fresh.generate({ ...request, promptIds })));
   });
 
   test("seeds matter, and only they", async () => {
-    await using policy = await create();
+    await using policy = await create({}, config);
     const request = { ...(requests[1] as GenerateRequest), maxNewTokens: 40, stopTokenIds: [] };
     const [a, b, c] = await Promise.all([
       policy.generate({ ...request, seed: 1n }),

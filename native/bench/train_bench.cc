@@ -116,13 +116,17 @@ void bench_inference(Bench& bench, Backend& backend, Model& model, const Shape& 
     KvCache cache(backend, shape.config, num_sequences * kBlocks);
     std::vector<int32_t> tables, token_ids(static_cast<size_t>(std::max(num_sequences, kContext)), 5);
     for (int64_t block = 0; block < num_sequences * kBlocks; ++block) tables.push_back(static_cast<int32_t>(block));
-    std::vector<float> logits(static_cast<size_t>(num_sequences * shape.config.vocab_size));
+    std::vector<SampledToken> tokens(static_cast<size_t>(num_sequences));
+    const std::vector<SampleRequest> draws(tokens.size());
+    const auto sample = [&](int64_t first, int64_t count, const float* logits) {
+      backend.sample(tokens.data() + first, logits, draws.data() + first, count, shape.config.vocab_size);
+    };
     std::vector<int32_t> logit_rows;
     std::vector<SequenceSlice> slices;
     const auto prefill = [&](int64_t sequence) {
       const SequenceSlice slice{0, kContext - 1, 0, tables.data() + sequence * kBlocks};
       const int32_t last = kContext - 2;
-      model.forward({token_ids.data(), kContext - 1, &slice, 1, &last, 1}, cache, logits.data());
+      model.forward({token_ids.data(), kContext - 1, &slice, 1, &last, 1}, cache, sample);
     };
     for (int64_t s = 0; s < num_sequences; ++s) {
       prefill(s);
@@ -133,7 +137,7 @@ void bench_inference(Bench& bench, Backend& backend, Model& model, const Shape& 
     bench.measure(shape.name, "decode_" + std::to_string(num_sequences), 16 * num_sequences, [&] {
       for (int step = 0; step < 16; ++step) {
         model.forward({token_ids.data(), num_sequences, slices.data(), num_sequences, logit_rows.data(), num_sequences},
-                      cache, logits.data());
+                      cache, sample);
       }
     });
   }

@@ -15,6 +15,7 @@
 #include <utility>
 
 #include "base/dtype.h"
+#include "base/sampling.h"
 #include "base/typed_pointer.h"
 #include "train/batch.h"
 
@@ -206,6 +207,22 @@ class Backend {
   // gate_up [T,2F] in place: becomes its own gradient, from dout [T,F].
   virtual void swiglu_backward(TypedPointer gate_up, ConstTypedPointer dout, int64_t T, int64_t F) = 0;
 
+  // ---- experts. Rows are sorted by expert: those of expert e are [first_rows[e], first_rows[e + 1]), host [E + 1].
+  // out [R,N] = x [R,K] weights[e]^T; all E weights have one shape. Those of experts without rows are not read.
+  virtual void expert_linear_forward(TypedPointer out, ConstTypedPointer x, const Weight* const* weights,
+                                     const int64_t* first_rows, int64_t E) {
+    for (int64_t e = 0; e < E; ++e) {
+      const int64_t count = first_rows[e + 1] - first_rows[e];
+      const Weight& weight = *weights[e];
+      if (count == 0) continue;
+      linear_forward(out + first_rows[e] * weight.rows, x + first_rows[e] * weight.cols, weight, nullptr, {}, count);
+    }
+  }
+  // out [T,C] = residual + sum over j < k of shares[t,j] * values[rows[t,j]], one chain of fused multiply-adds from the
+  // residual on. out may be residual.
+  virtual void combine_rows(TypedPointer out, ConstTypedPointer residual, ConstTypedPointer values, const int32_t* rows,
+                            const float* shares, int64_t T, int64_t k, int64_t C) = 0;
+
   // ---- rows
   // out [R,C] = x[rows].
   virtual void gather_rows(TypedPointer out, ConstTypedPointer x, const int32_t* rows, int64_t R, int64_t C) = 0;
@@ -224,6 +241,11 @@ class Backend {
   // dlogprobs = d(sum_t weight_t * loss_t)/d logprob_t per target. Adds to the one `stats`, which begins as zero bytes.
   virtual void token_loss(float* dlogprobs, LossStats* stats, const float* logprobs, const float* row_entropy,
                           const Targets& targets, const LossInputs& inputs, const LossSettings& settings) = 0;
+
+  // tokens (host) [R], each drawn from its row of logits [R,V]. requests (host) [R], valid, history in range. Where the
+  // logits are equal to the bit, so are the tokens, on every device.
+  virtual void sample(SampledToken* tokens, const float* logits, const SampleRequest* requests, int64_t R,
+                      int64_t V) = 0;
 
   // ---- optimizer
   // Sum of squares in double, in a fixed order. Not finite if a value is not.
@@ -248,6 +270,11 @@ float row_logprob(const float* logits, int64_t vocab_size, int32_t token, float 
 
 // probabilities [vocab_size] = softmax(logits / temperature), overwritten, host memory. temperature must be > 0.
 void row_softmax(const float* logits, int64_t vocab_size, float temperature, float* probabilities);
+
+// The distribution that Backend::sample draws from. logits and probabilities [vocab_size] in host memory, the latter
+// overwritten, 0 where filtered out. Logits must be finite.
+void filter_probabilities(const float* logits, int64_t vocab_size, const SamplingSettings& settings,
+                          TokenHistory history, double* probabilities);
 
 // Owned device array of T.
 template <typename T>

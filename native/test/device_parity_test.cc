@@ -162,6 +162,27 @@ TEST(device_rows_are_gathered_and_scattered) {
   }
 }
 
+TEST(device_rows_of_experts_are_combined) {
+  struct Size {
+    int64_t T, k, C;
+  };
+  for (const Size& size : device::is_real() ? std::vector<Size>{{3000, 8, 2048}, {1, 8, 2048}}
+                                            : std::vector<Size>{{9, 3, 40}, {5, 9, 7}, {1, 1, 8}, {0, 2, 16}}) {
+    const auto [T, k, C] = size;
+    Integers rows = integers(1, T * k, T * k);
+    check_operation("combine_rows " + std::to_string(T) + " x " + std::to_string(k) + " x " + std::to_string(C),
+                    [&, T = T, k = k, C = C](const Side& side) -> Outputs {
+                      const Array residual = side.activations(values(2, T * C)),
+                                  from = side.activations(values(3, T * k * C)), shares = side.floats(values(4, T * k)),
+                                  out = side.blank(T * C);
+                      const auto at = side.integers(rows);
+                      side.backend.combine_rows(out, residual, from, at.get(), shares.fp32(), T, k, C);
+                      side.backend.combine_rows(residual, residual, from, at.get(), shares.fp32(), T, k, C);
+                      return {{"out", out, Promise::kSameBits}, {"in place", residual, Promise::kSameBits}};
+                    });
+  }
+}
+
 // ---- a row depends on itself alone
 
 TEST(device_rows_depend_on_themselves_alone) {

@@ -27,6 +27,8 @@ TEST(generation_gives_the_trainers_logprobs_bit_for_bit) {
   check_bit_equality(odd_sizes(), DType::kFloat32, 2);
   check_bit_equality(odd_sizes(), DType::kBFloat16, 2);
   check_bit_equality(qwen2(), DType::kFloat32, 2);
+  check_bit_equality(qwen3_moe(), DType::kFloat32, 1);
+  check_bit_equality(qwen3_moe(), DType::kBFloat16, 2);
 }
 
 TEST(parameter_table_follows_the_architecture) {
@@ -44,8 +46,24 @@ TEST(parameter_table_follows_the_architecture) {
   }
 }
 
+TEST(parameter_table_lists_routers_and_experts) {
+  const Instance made = make_model(qwen3_moe(), 1);
+  const std::vector<Parameter>& parameters = made.model->parameters();
+  CHECK(parameters.size() == 3 * 8 + 3 + 3 + 2 * (1 + 7 * 3));
+  const auto shape = [&](const std::string& name) {
+    const auto found =
+        std::find_if(parameters.begin(), parameters.end(), [&](const Parameter& p) { return p.name == name; });
+    return found == parameters.end() ? std::vector<int64_t>() : found->shape;
+  };
+  CHECK(shape("model.layers.0.mlp.gate.weight") == (std::vector<int64_t>{7, 72}));
+  CHECK(shape("model.layers.2.mlp.experts.6.up_proj.weight") == (std::vector<int64_t>{22, 72}));
+  CHECK(shape("model.layers.0.mlp.experts.0.down_proj.weight") == (std::vector<int64_t>{72, 22}));
+  CHECK(shape("model.layers.1.mlp.down_proj.weight") == (std::vector<int64_t>{72, 150}));
+  CHECK(shape("model.layers.1.mlp.gate.weight").empty() && shape("model.layers.0.mlp.up_proj.weight").empty());
+}
+
 TEST(parameters_are_written_and_read_back) {
-  Instance made = make_model(odd_sizes(), 1);
+  Instance made = make_model(qwen3_moe(), 1);
   for (size_t i = 0; i < made.model->parameters().size(); ++i) {
     std::vector<float> values(static_cast<size_t>(made.model->parameters()[i].num_elements()));
     for (size_t k = 0; k < values.size(); ++k) values[k] = static_cast<float>(i * 1000 + k) * 0.5f;
@@ -109,6 +127,13 @@ TEST(configurations_out_of_range_are_refused_by_field) {
   CHECK(message(config).empty());
   config.num_kv_heads = 3;
   CHECK(message(config).starts_with("num_key_value_heads: got 3"));
+  config = qwen3_moe();
+  CHECK(message(config).empty());
+  config.moe->experts_per_token = 8;
+  CHECK(message(config).starts_with("num_experts_per_tok: got 8"));
+  config = qwen3_moe();
+  config.moe->layers.pop_back();
+  CHECK(message(config).starts_with("layers with experts: got 2"));
   config = qwen3(true);
   config.head_dim = 7;
   CHECK(message(config).starts_with("head_dim: got 7"));
@@ -128,16 +153,18 @@ TEST(forward_refuses_what_was_not_reserved) {
   const int32_t table[] = {0, 1, 2};
   const int32_t rows[] = {0};
   std::vector<int32_t> tokens(5, 1);
-  std::vector<float> logits(19);
+  int64_t num_seen = 0;
+  const auto use = [&](int64_t, int64_t count, const float*) { num_seen += count; };
   SequenceSlice slice{0, 5, 0, table};
-  CHECK_THROWS(made.model->forward({tokens.data(), 5, &slice, 1, rows, 1}, cache, logits.data()));
+  CHECK_THROWS(made.model->forward({tokens.data(), 5, &slice, 1, rows, 1}, cache, use));
   slice = {0, 1, 32, table};
-  CHECK_THROWS(made.model->forward({tokens.data(), 1, &slice, 1, rows, 1}, cache, logits.data()));
+  CHECK_THROWS(made.model->forward({tokens.data(), 1, &slice, 1, rows, 1}, cache, use));
   slice = {0, 1, 0, table};
   tokens[0] = 19;
-  CHECK_THROWS(made.model->forward({tokens.data(), 1, &slice, 1, rows, 1}, cache, logits.data()));
+  CHECK_THROWS(made.model->forward({tokens.data(), 1, &slice, 1, rows, 1}, cache, use));
   tokens[0] = 18;
-  made.model->forward({tokens.data(), 1, &slice, 1, rows, 1}, cache, logits.data());
+  made.model->forward({tokens.data(), 1, &slice, 1, rows, 1}, cache, use);
+  CHECK(num_seen == 1);
 }
 
 TEST(backend_registry_names_what_this_build_has) {

@@ -24,9 +24,10 @@ class FakeModel {
 
   void write(const ScheduledSlice& slice) {
     const Sequence& sequence = *slice.sequence;
-    for (int64_t row = 0; row < slice.num_rows; ++row) {
+    for (int64_t row = 0; row < slice.num_rows + slice.num_drafts; ++row) {
       const int64_t position = sequence.num_computed + row;
-      slots_[slot(sequence, position)] = sequence.token_ids[position];
+      slots_[slot(sequence, position)] =
+          row < slice.num_rows ? sequence.token_ids[position] : sequence.draft[row - slice.num_rows];
     }
   }
 
@@ -144,7 +145,8 @@ TEST(scheduler_random_schedules) {
   std::mt19937 random(11);
   int64_t num_preemptions = 0;
   int64_t num_cached = 0;
-  for (int round = 0; round < 3000; ++round) {
+  int64_t num_right_drafts = 0, num_wrong_drafts = 0;
+  for (int round = 0; round < 100000; ++round) {
     const int64_t num_blocks = 1 + random() % 20;
     BlockManager blocks(num_blocks, kBlock);
     Scheduler scheduler(blocks, 1 + random() % 24);
@@ -178,16 +180,30 @@ TEST(scheduler_random_schedules) {
       const std::vector<ScheduledSlice> plan = scheduler.plan_step();
       CHECK(oldest == nullptr || std::any_of(plan.begin(), plan.end(),
                                              [&](const ScheduledSlice& slice) { return slice.sequence == oldest; }));
-      std::vector<Sequence*> sampling;
+      std::vector<ScheduledSlice> sampling;
       for (const ScheduledSlice& slice : plan) {
         CHECK(slice.num_rows > 0);
         model.write(slice);
-        if (slice.wants_logits()) sampling.push_back(slice.sequence);
+        if (slice.wants_logits()) sampling.push_back(slice);
       }
       scheduler.complete_step();
-      for (Sequence* sequence : sampling) {
-        scheduler.append(*sequence, model.next_token(*sequence));
-        if (sequence->num_tokens() < sequence->max_tokens) continue;
+      for (const ScheduledSlice& slice : sampling) {
+        Sequence* sequence = slice.sequence;
+        int64_t num_right = 0;
+        for (;; ++num_right) {
+          const int32_t token = model.next_token(*sequence);
+          scheduler.append(*sequence, token);
+          if (num_right == slice.num_drafts || token != sequence->draft[num_right]) break;
+        }
+        num_right_drafts += num_right;
+        num_wrong_drafts += slice.num_drafts - num_right;
+        CHECK(sequence->num_tokens() <= sequence->max_tokens);
+        if (sequence->num_tokens() < sequence->max_tokens) {
+          scheduler.keep_drafts(*sequence, num_right);
+          // Guesses of one of the model's three tokens: a third of them is right.
+          for (auto n = random() % 4; n > 0; --n) sequence->draft.push_back(static_cast<int32_t>(random() % 3));
+          continue;
+        }
         const auto request = live.find(sequence->id);
         CHECK(sequence->token_ids == run_alone(request->second));
         CHECK(sequence->num_cached_tokens < sequence->num_prompt_tokens);
@@ -209,4 +225,5 @@ TEST(scheduler_random_schedules) {
   // The schedules did exercise what they are for.
   CHECK(num_preemptions > 1000);
   CHECK(num_cached > 1000);
+  CHECK(num_right_drafts > 1000 && num_wrong_drafts > 1000);
 }

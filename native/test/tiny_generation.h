@@ -54,9 +54,13 @@ inline std::vector<float> generate_logprobs(Model& model, Backend& backend, cons
     }
     if (all_done) return logprobs;
     std::vector<float> logits(logit_rows.size() * static_cast<size_t>(vocab_size));
+    const auto download = [&](int64_t first, int64_t count, const float* chunk) {
+      backend.download(logits.data() + first * vocab_size, chunk,
+                       count * vocab_size * static_cast<int64_t>(sizeof(float)));
+    };
     model.forward({token_ids.data(), static_cast<int64_t>(token_ids.size()), slices.data(),
                    static_cast<int64_t>(slices.size()), logit_rows.data(), static_cast<int64_t>(logit_rows.size())},
-                  cache, logits.data());
+                  cache, download);
     for (size_t row = 0; row < origin.size(); ++row) {
       const auto [s, position] = origin[row];
       if (position + 1 == batch.length(s)) continue;

@@ -52,6 +52,14 @@ inline ModelConfig odd_sizes() {
   return config;
 }
 
+// Experts in all layers but the second.
+inline ModelConfig qwen3_moe() {
+  ModelConfig config = odd_sizes();
+  config.tie_word_embeddings = false;
+  config.moe = MoeConfig{7, 3, 22, true, {true, false, true}};
+  return config;
+}
+
 struct Instance {
   std::unique_ptr<Backend> backend;
   std::unique_ptr<Model> model;

@@ -101,6 +101,14 @@ const editJson = (file: string, change: (value: Record<string, unknown>) => void
   await writeFile(file, JSON.stringify(value));
 };
 
+const mixtureOfExperts = {
+  model_type: "qwen3_moe",
+  num_experts: 4,
+  num_experts_per_tok: 2,
+  moe_intermediate_size: 16,
+  norm_topk_prob: true,
+};
+
 const cases: Case[] = [
   // Command line
   { name: "an unknown command", argv: ["trian"], says: /unknown command 'trian'/ },
@@ -271,6 +279,12 @@ const cases: Case[] = [
     prepare: editJson("model/config.json", (config) => Object.assign(config, { model_type: "llama" })),
     says: /^error WS_UNSUPPORTED: .*config\.json.*llama/,
   },
+  ...(["train", "cold-start"] as const).map((command) => ({
+    name: `${command} of a mixture of experts`,
+    prepare: editJson("model/config.json", (config) => Object.assign(config, mixtureOfExperts)),
+    argv: [command, "--config", "run.yaml", "--run-dir", "out"],
+    says: /^error WS_UNSUPPORTED: model: a mixture of experts .* cannot be trained/,
+  })),
   {
     name: "a config that does not fit the weights",
     prepare: editJson("model/config.json", (config) => Object.assign(config, { num_hidden_layers: 3 })),

@@ -2,7 +2,7 @@
 import { spawn } from "node:child_process";
 import { createHash } from "node:crypto";
 import { existsSync } from "node:fs";
-import { readFile } from "node:fs/promises";
+import { mkdir, readdir, readFile, writeFile } from "node:fs/promises";
 import path from "node:path";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { readRows } from "../../packages/train/src/index.ts";
@@ -97,4 +97,72 @@ describe("a killed run", { timeout: 600_000 }, () => {
     const kills = await killAndResume(coldStart("killed-cold"), milliseconds);
     expect(await results(path.join(workspace.directory, "killed-cold"), weights), kills).toEqual(expected);
   });
+
+  it("of an evaluation ends as if it had not been killed, and writes nothing twice", async () => {
+    await writeWideSearch(path.join(workspace.directory, "benchmark"), 12);
+    const sources = ["questions=benchmark/widesearch.jsonl", "gold=benchmark/gold"];
+    const settings = [
+      ...["--config", tinyConfig, "--set", "model.create=null", "--set", `model.directory=${workspace.model}`],
+      ...["--set", "data.source=files", "--set", "data.corpus=benchmark/pages.jsonl"],
+      ...sources.flatMap((each) => ["--set", `data.widesearch.${each}`]),
+      ...["--set", "eval.samples=3", "--set", "eval.concurrency=3", "--set", "eval.sweepTurns=[1, 2]"],
+    ];
+    const evaluate = (name: string) => async (killAfter?: number) => {
+      const directory = path.join(workspace.directory, name);
+      const isRun = existsSync(path.join(directory, "config.yaml"));
+      const args = isRun ? ["--resume", directory] : ["--run-dir", directory, ...settings];
+      return await runProgram("packages/cli/src/main.ts", ["eval", ...args], killAfter);
+    };
+    const start = performance.now();
+    await evaluate("whole-eval")();
+    const milliseconds = performance.now() - start;
+    const expected = await evaluationResults(path.join(workspace.directory, "whole-eval"));
+    // 12 tasks of 3 samples: a response, a result as JSON and as CSV of each, and the summary.
+    expect(Object.keys(expected.official)).toHaveLength(12 * 3 * 3 + 1);
+    const kills = await killAndResume(evaluate("killed-eval"), milliseconds);
+    expect(await evaluationResults(path.join(workspace.directory, "killed-eval")), kills).toEqual(expected);
+  });
 });
+
+/** A benchmark in the published form, in both languages. */
+async function writeWideSearch(directory: string, numTasks: number): Promise<void> {
+  await mkdir(path.join(directory, "gold"), { recursive: true });
+  const evaluation = {
+    required: ["name", "height"],
+    unique_columns: ["name"],
+    eval_pipeline: { height: { preprocess: ["extract_number"], metric: ["number_near"], criterion: 0.1 } },
+  };
+  const lines = Array.from({ length: numTasks }, (_, index) => {
+    const language = index % 2 === 0 ? "en" : "zh";
+    const record = { instance_id: `ws_${language}_${index}`, query: `All hills of ${index}?`, language };
+    return JSON.stringify({ ...record, evaluation: JSON.stringify(evaluation) });
+  });
+  await writeFile(path.join(directory, "widesearch.jsonl"), `${lines.join("\n")}\n`);
+  await writeFile(
+    path.join(directory, "pages.jsonl"),
+    `${JSON.stringify({ url: "u", title: "t", contents: "hill" })}\n`,
+  );
+  for (const line of lines) {
+    const { instance_id } = JSON.parse(line) as { instance_id: string };
+    await writeFile(path.join(directory, "gold", `${instance_id}.csv`), "Name,Height\nHill,100\n");
+  }
+}
+
+async function evaluationResults(directory: string): Promise<{ official: Record<string, string>; reports: unknown }> {
+  const timeless = (text: string): unknown =>
+    JSON.parse(text, (key, item) => (/seconds|numResumed/.test(key) ? undefined : item));
+  const official: Record<string, string> = {};
+  for (const name of await readdir(path.join(directory, "official/mas"))) {
+    official[name] = await readFile(path.join(directory, "official/mas", name), "utf8");
+  }
+  const read = async (name: string): Promise<unknown> =>
+    timeless(await readFile(path.join(directory, "eval", name), "utf8"));
+  const results = (await readRows(path.join(directory, "eval/mas.results.jsonl"))).slice(1);
+  // Episodes end in any order.
+  const answers = results
+    .map((row) => timeless(JSON.stringify(row)))
+    .map((row) => JSON.stringify(row))
+    .sort();
+  const traces = (await readRows(path.join(directory, "eval/mas.episodes.jsonl"))).length;
+  return { official, reports: [await read("mas.json"), await read("mas-maxTurns.sweep.json"), answers, traces] };
+}

@@ -128,6 +128,7 @@ export async function startEngine(
     maxContextTokens: 256,
     kvCacheTokens: 256,
     maxBatchTokens: 64,
+    maxDraftTokens: 0,
     maxTrainTokens: 1024,
     recompute: "none",
     gradientDtype: "float32",

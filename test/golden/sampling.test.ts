@@ -58,7 +58,6 @@ describeGolden("greedy decoding", () => {
     );
     let numTested = 0;
     for (const { model, prompts, greedy } of cases) {
-      if (model === "qwen3moe-nano") continue;
       await using policy = await NativePolicy.load({
         modelDir: goldenPath(`checkpoints/${model}`),
         device: "cpu",

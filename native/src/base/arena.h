@@ -17,6 +17,8 @@ class Arena {
     return {taken, dtype};
   }
   float* take_floats(int64_t count) { return take(count, DType::kFloat32).fp32(); }
+  // As large as floats.
+  int32_t* take_int32s(int64_t count) { return static_cast<int32_t*>(take(count, DType::kFloat32).data); }
   int64_t used() const { return used_; }
 
  private:

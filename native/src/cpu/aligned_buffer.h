@@ -56,8 +56,9 @@ class AlignedBuffer {
     WS_CHECK(data_ != nullptr, kOutOfMemory, "AlignedBuffer",
              "could not allocate " + std::to_string(rounded) + " bytes");
 #if defined(__linux__)
-    if (alignment == kHugePage)
-      madvise(data_, rounded, MADV_HUGEPAGE);  // advice only: failure costs speed, nothing else
+    // Not what was rounded up: of thousands of experts, the last huge page of each would cost gigabytes. Advice only:
+    // failure costs speed, nothing else.
+    if (alignment == kHugePage) madvise(data_, bytes, MADV_HUGEPAGE);
 #endif
     size_ = count;
   }

@@ -17,6 +17,7 @@
 #include "cpu/attention.h"
 #include "cpu/gemm.h"
 #include "cpu/row_ops.h"
+#include "cpu/sample.h"
 #include "cpu/threads.h"
 
 namespace wideseek {
@@ -210,6 +211,16 @@ class CpuBackend final : public Backend {
   void swiglu_backward(TypedPointer gate_up, ConstTypedPointer dout, int64_t T, int64_t F) override {
     cpu::swiglu_backward(pool_, gate_up.fp32(), dout.fp32(), T, F);
   }
+  void expert_linear_forward(TypedPointer out, ConstTypedPointer x, const Weight* const* weights,
+                             const int64_t* first_rows, int64_t E) override {
+    expert_weights_.clear();
+    for (int64_t e = 0; e < E; ++e) expert_weights_.push_back(&packed(*weights[e]));
+    wideseek::expert_linear_forward(pool_, out.fp32(), x.fp32(), expert_weights_.data(), first_rows, E);
+  }
+  void combine_rows(TypedPointer out, ConstTypedPointer residual, ConstTypedPointer values, const int32_t* rows,
+                    const float* shares, int64_t T, int64_t k, int64_t C) override {
+    cpu::combine_rows(pool_, out.fp32(), residual.fp32(), values.fp32(), rows, shares, T, k, C);
+  }
   void gather_rows(TypedPointer out, ConstTypedPointer x, const int32_t* rows, int64_t R, int64_t C) override {
     cpu::gather_rows(pool_, out.fp32(), x.fp32(), rows, R, C);
   }
@@ -229,6 +240,10 @@ class CpuBackend final : public Backend {
   void token_loss(float* dlogprobs, LossStats* stats, const float* logprobs, const float* row_entropy,
                   const Targets& targets, const LossInputs& inputs, const LossSettings& settings) override {
     cpu::token_loss(dlogprobs, *stats, logprobs, row_entropy, targets, inputs, settings);
+  }
+
+  void sample(SampledToken* tokens, const float* logits, const SampleRequest* requests, int64_t R, int64_t V) override {
+    cpu::sample(pool_, sampling_, tokens, logits, requests, R, V);
   }
 
   double sum_squares(ConstTypedPointer values, int64_t count) override {
@@ -257,9 +272,11 @@ class CpuBackend final : public Backend {
  private:
   ThreadPool pool_;
   AttentionWorkspace attention_;
+  std::vector<cpu::SampleWorkspace> sampling_;  // of each thread
   MemoryInfo memory_{};
   std::unordered_map<void*, int64_t> sizes_;
   std::vector<float> update_;  // weights while AdamW changes them
+  std::vector<const PackedWeight*> expert_weights_;
 };
 
 }  // namespace

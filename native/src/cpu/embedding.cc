@@ -1,4 +1,4 @@
-// Gathering rows, and adding rows where they came from.
+// Gathering rows, and adding rows where they came from or belong.
 #include <cstring>
 
 #include "cpu/row_kernels.h"
@@ -26,6 +26,18 @@ void bias_backward(ThreadPool& pool, float* dbias, const float* dout, int64_t T,
   const RowKernels& kernels = row_kernels();
   pool.parallel_for(N, kColumns, [&](int64_t begin, int64_t end, int) {
     for (int64_t t = 0; t < T; ++t) kernels.add(dbias + begin, dout + t * N + begin, end - begin);
+  });
+}
+
+void combine_rows(ThreadPool& pool, float* out, const float* residual, const float* values, const int32_t* rows,
+                  const float* shares, int64_t T, int64_t k, int64_t C) {
+  const RowKernels& kernels = row_kernels();
+  pool.parallel_for(T, row_grain(k * C), [&](int64_t begin, int64_t end, int) {
+    for (int64_t t = begin; t < end; ++t) {
+      float* row = out + t * C;
+      if (out != residual) std::memcpy(row, residual + t * C, static_cast<size_t>(C) * sizeof(float));
+      for (int64_t j = t * k; j < (t + 1) * k; ++j) kernels.add_scaled(row, values + rows[j] * C, shares[j], C);
+    }
   });
 }
 

@@ -52,6 +52,11 @@ void linear_forward(ThreadPool& pool, float* out, int64_t ld_out, const float* x
                     const PackedWeight& weight, const float* bias, const float* residual, int64_t ld_residual,
                     int64_t M);
 
+// The same without bias and residual for groups of rows, each with a weight of its own: group e is the rows
+// [first_rows[e], first_rows[e + 1]). All weights have one shape.
+void expert_linear_forward(ThreadPool& pool, float* out, const float* x, const PackedWeight* const* weights,
+                           const int64_t* first_rows, int64_t num_groups);
+
 // dx [M,K] (+)= dout [M,N] W: one chain over n, from 0 or from dx when accumulating.
 void linear_backward_input(ThreadPool& pool, float* dx, int64_t ld_dx, const float* dout, int64_t ld_dout,
                            const PackedWeight& weight, int64_t M, bool accumulate);

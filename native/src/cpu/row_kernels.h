@@ -38,6 +38,8 @@ struct RowKernels {
   void (*swiglu_backward)(float* gate, float* up, const float* dout, int64_t n);
   // x += y
   void (*add)(float* x, const float* y, int64_t n);
+  // x += y * scale, fused.
+  void (*add_scaled)(float* x, const float* y, float scale, int64_t n);
   LogprobRow (*logprob)(const float* logits, int64_t n, float inv_temperature);
   // The same, with the entropy.
   LogprobRow (*logprob_entropy)(const float* logits, int64_t n, float inv_temperature, float* entropy);

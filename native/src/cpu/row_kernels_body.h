@@ -101,6 +101,12 @@ inline void add_row(float* x, const float* y, int64_t n) {
   for_each_vector(n, [=](int64_t i, auto lanes) { store(x + i, load(x + i, lanes) + load(y + i, lanes), lanes); });
 }
 
+inline void add_scaled_row(float* x, const float* y, float scale, int64_t n) {
+  const F16 factor = splat(scale);
+  for_each_vector(
+      n, [=](int64_t i, auto lanes) { store(x + i, fma(load(y + i, lanes), factor, load(x + i, lanes)), lanes); });
+}
+
 // ---- next-token distribution
 
 inline LogprobRow logprob_row(const float* logits, int64_t n, float inv_temperature) {
@@ -187,17 +193,8 @@ inline void adamw_run(float* weights, float* gradients, float* first_moment, flo
 }
 
 inline constexpr RowKernels kRowKernels = {
-    rms_norm_row,
-    rms_norm_backward_row,
-    norm_rope_row,
-    norm_rope_backward_row,
-    swiglu_row,
-    swiglu_backward_row,
-    add_row,
-    logprob_row,
-    logprob_entropy_row,
-    scaled_softmax_row,
-    sum_squares_double,
+    rms_norm_row, rms_norm_backward_row, norm_rope_row, norm_rope_backward_row, swiglu_row,         swiglu_backward_row,
+    add_row,      add_scaled_row,        logprob_row,   logprob_entropy_row,    scaled_softmax_row, sum_squares_double,
     adamw_run,
 };
 

@@ -49,6 +49,8 @@ void embedding_backward(ThreadPool& pool, float* dtable, const float* dout, cons
                         int64_t C);
 void gather_rows(ThreadPool& pool, float* out, const float* x, const int32_t* rows, int64_t R, int64_t C);
 void scatter_rows(ThreadPool& pool, float* x, const float* values, const int32_t* rows, int64_t R, int64_t C);
+void combine_rows(ThreadPool& pool, float* out, const float* residual, const float* values, const int32_t* rows,
+                  const float* shares, int64_t T, int64_t k, int64_t C);
 void bias_backward(ThreadPool& pool, float* dbias, const float* dout, int64_t T, int64_t N);
 
 void logprob_forward(ThreadPool& pool, float* logprobs, float* row_max, float* row_log_sum, float* row_entropy,

@@ -21,6 +21,7 @@
 #include "cuda/qk_norm_rope.h"
 #include "cuda/rms_norm.h"
 #include "cuda/rows.h"
+#include "cuda/sample.h"
 #include "cuda/staging.h"
 #include "cuda/swiglu.h"
 #include "cuda/token_loss.h"
@@ -216,6 +217,10 @@ class CudaBackend final : public Backend {
   void swiglu_backward(TypedPointer gate_up, ConstTypedPointer dout, int64_t T, int64_t F) override {
     guarded([&] { cuda::swiglu_backward(stream(), gate_up, dout, T, F); });
   }
+  void combine_rows(TypedPointer out, ConstTypedPointer residual, ConstTypedPointer values, const int32_t* rows,
+                    const float* shares, int64_t T, int64_t k, int64_t C) override {
+    guarded([&] { cuda::combine_rows(stream(), out, residual, values, rows, shares, T, k, C); });
+  }
   void gather_rows(TypedPointer out, ConstTypedPointer x, const int32_t* rows, int64_t R, int64_t C) override {
     guarded([&] { cuda::gather_rows(stream(), out, x, rows, R, C); });
   }
@@ -241,6 +246,10 @@ class CudaBackend final : public Backend {
   void token_loss(float* dlogprobs, LossStats* stats, const float* logprobs, const float* row_entropy,
                   const Targets& targets, const LossInputs& inputs, const LossSettings& settings) override {
     guarded([&] { cuda::token_loss(stream(), dlogprobs, stats, logprobs, row_entropy, targets, inputs, settings); });
+  }
+
+  void sample(SampledToken* tokens, const float* logits, const SampleRequest* requests, int64_t R, int64_t V) override {
+    guarded([&] { cuda::sample(*this, stream(), tokens, logits, requests, R, V); });
   }
 
   double sum_squares(ConstTypedPointer values, int64_t count) override {

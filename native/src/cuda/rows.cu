@@ -53,6 +53,35 @@ void copy_rows(Stream stream, TypedPointer out, ConstTypedPointer x, const int32
   });
 }
 
+// A warp takes a row; out may be residual.
+template <typename T>
+__global__ void __launch_bounds__(kThreads)
+    combine_rows_kernel(T* out, const T* residual, const T* __restrict__ values, const int32_t* __restrict__ rows,
+                        const float* __restrict__ shares, int64_t num_rows, int64_t k, int64_t C) {
+  const int64_t t = static_cast<int64_t>(blockIdx.x) * kWarps + threadIdx.x / kWarp;
+  if (t >= num_rows) return;
+  for (int64_t i = threadIdx.x % kWarp * kPack; i < C; i += kWarpColumns) {
+    Pack total = load_pack(residual + t * C, i, C);
+    for (int64_t first = 0; first < k; first += kUnroll) {
+      RawPack<T> held[kUnroll];
+      WS_UNROLL
+      for (int u = 0; u < kUnroll; ++u) {
+        const int64_t j = t * k + std::min(first + u, k - 1);
+        held[u] = load_raw(values + rows[j] * C, i, C);
+      }
+      WS_UNROLL
+      for (int u = 0; u < kUnroll; ++u) {
+        if (first + u >= k) break;
+        const Pack pack = widen(held[u]);
+        const float share = shares[t * k + first + u];
+        WS_UNROLL
+        for (int n = 0; n < kPack; ++n) total.v[n] = __fmaf_rn(pack.v[n], share, total.v[n]);
+      }
+    }
+    store_pack(out + t * C, i, C, total);
+  }
+}
+
 // Elements [0, count), of which `packed`, a multiple of 8, are taken eight at a time.
 template <typename To, typename From>
 __global__ void __launch_bounds__(kThreads)
@@ -85,6 +114,16 @@ void gather_rows(Stream stream, TypedPointer out, ConstTypedPointer x, const int
 
 void scatter_rows(Stream stream, TypedPointer x, ConstTypedPointer values, const int32_t* rows, int64_t R, int64_t C) {
   copy_rows<true>(stream, x, values, rows, R, C);
+}
+
+void combine_rows(Stream stream, TypedPointer out, ConstTypedPointer residual, ConstTypedPointer values,
+                  const int32_t* rows, const float* shares, int64_t T, int64_t k, int64_t C) {
+  with_element_type(out.dtype, [&](auto type) {
+    using E = decltype(type);
+    launch(combine_rows_kernel<E>, {static_cast<unsigned>(ceil_div<int64_t>(T, kWarps)), kThreads}, stream,
+           static_cast<E*>(out.data), static_cast<const E*>(residual.data), static_cast<const E*>(values.data), rows,
+           shares, T, k, C);
+  });
 }
 
 void convert(Stream stream, TypedPointer out, ConstTypedPointer source, int64_t count) {

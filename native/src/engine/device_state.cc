@@ -68,7 +68,10 @@ std::vector<float> DeviceState::logits(const std::vector<int32_t>& token_ids) {
     std::iota(rows.begin(), rows.end(), 0);
     const SequenceSlice slice{0, num_rows, first, block_table.data()};
     model_->forward({token_ids.data() + first, num_rows, &slice, 1, rows.data(), num_rows}, cache,
-                    logits.data() + first * vocab_size);
+                    [&](int64_t row, int64_t count, const float* chunk) {
+                      backend_->download(logits.data() + (first + row) * vocab_size, chunk,
+                                         count * vocab_size * static_cast<int64_t>(sizeof(float)));
+                    });
   }
   return logits;
 }

@@ -47,10 +47,9 @@ bool BlockManager::allocate(int64_t count, std::vector<int32_t>& table) {
   return true;
 }
 
-void BlockManager::release(std::vector<int32_t>& table) {
+void BlockManager::release(std::vector<int32_t>& table, int64_t num_kept) {
   // Last block first: it becomes the older one, so a prefix outlives what follows it.
-  for (auto block = table.rbegin(); block != table.rend(); ++block) drop_reference(*block);
-  table.clear();
+  for (; static_cast<int64_t>(table.size()) > num_kept; table.pop_back()) drop_reference(table.back());
 }
 
 int32_t BlockManager::find(uint64_t hash, int32_t parent, const int32_t* tokens) const {

@@ -28,8 +28,8 @@ class BlockManager {
 
   // Appends `count` blocks with one reference each; false and unchanged if fewer are available.
   bool allocate(int64_t count, std::vector<int32_t>& table);
-  // Drops one reference of every block and empties the table.
-  void release(std::vector<int32_t>& table);
+  // Drops one reference of every block from number `num_kept` on, and shortens the table to that.
+  void release(std::vector<int32_t>& table, int64_t num_kept = 0);
 
   // The cached block with content `tokens` [block_tokens] after `parent` (-1: first block), or -1. Takes no reference.
   int32_t find(uint64_t hash, int32_t parent, const int32_t* tokens) const;

@@ -17,7 +17,8 @@ int64_t blocks_for(int64_t tokens) { return (tokens + KvCache::kBlockTokens - 1)
 }  // namespace
 
 Generator::Generator(Backend& backend, Model& model, const GeneratorOptions& options)
-    : model_(model),
+    : backend_(backend),
+      model_(model),
       options_(options),
       blocks_(blocks_for(options.kv_cache_tokens), KvCache::kBlockTokens),
       cache_(backend, model.config(), blocks_for(options.kv_cache_tokens)),
@@ -41,7 +42,7 @@ void Generator::add(uint64_t key, GenerateRequest request) {
                " new tokens, but maxContextTokens is " + std::to_string(options_.max_context_tokens));
   const uint64_t id = scheduler_.add(std::move(request.prompt_ids), request.max_new_tokens).id;
   keys_.emplace(id, key);
-  entries_.emplace(key, Entry{id, std::move(request), {}});
+  entries_.emplace(key, Entry{id, std::move(request), {}, {}});
 }
 
 bool Generator::cancel(uint64_t key, std::exception_ptr reason) {
@@ -57,10 +58,10 @@ void Generator::cancel_all(std::exception_ptr reason) {
 
 void Generator::step(uint64_t policy_version) {
   const std::vector<ScheduledSlice>& plan = scheduler_.plan_step();
-  std::vector<Sequence*> sampling;
+  std::vector<ScheduledSlice> sampling;
   std::vector<uint64_t> planned;
   for (const ScheduledSlice& slice : plan) {
-    if (slice.wants_logits()) sampling.push_back(slice.sequence);
+    if (slice.wants_logits()) sampling.push_back(slice);
     planned.push_back(slice.sequence->id);
   }
   try {
@@ -72,14 +73,15 @@ void Generator::step(uint64_t policy_version) {
   ++stats_.num_steps;
   stats_.num_computed_tokens += static_cast<int64_t>(token_ids_.size());
   scheduler_.complete_step();
-  const int64_t vocab_size = model_.config().vocab_size;
-  for (size_t row = 0; row < sampling.size(); ++row) {
-    const uint64_t id = sampling[row]->id;
+  const SampledToken* tokens = tokens_.data();
+  for (const ScheduledSlice& slice : sampling) {
+    const uint64_t id = slice.sequence->id;
     try {
-      sample(*sampling[row], logits_.data() + static_cast<int64_t>(row) * vocab_size, policy_version);
+      append(*slice.sequence, tokens, slice.num_drafts, policy_version);
     } catch (...) {
       fail(id, std::current_exception());
     }
+    tokens += 1 + slice.num_drafts;
   }
 }
 
@@ -87,39 +89,68 @@ void Generator::forward(const std::vector<ScheduledSlice>& plan) {
   token_ids_.clear();
   slices_.clear();
   logit_rows_.clear();
+  draws_.clear();
   for (const ScheduledSlice& slice : plan) {
     const Sequence& sequence = *slice.sequence;
     const int64_t first_row = static_cast<int64_t>(token_ids_.size());
     const auto first_token = sequence.token_ids.begin() + sequence.num_computed;
     token_ids_.insert(token_ids_.end(), first_token, first_token + slice.num_rows);
-    slices_.push_back({first_row, slice.num_rows, sequence.num_computed, sequence.block_table.data()});
-    if (slice.wants_logits()) logit_rows_.push_back(static_cast<int32_t>(token_ids_.size()) - 1);
+    token_ids_.insert(token_ids_.end(), sequence.draft.begin(), sequence.draft.begin() + slice.num_drafts);
+    slices_.push_back(
+        {first_row, slice.num_rows + slice.num_drafts, sequence.num_computed, sequence.block_table.data()});
+    if (!slice.wants_logits()) continue;
+    const GenerateRequest& request = entries_.at(keys_.at(sequence.id)).request;
+    for (int64_t draft = 0; draft <= slice.num_drafts; ++draft) {
+      logit_rows_.push_back(static_cast<int32_t>(first_row + slice.num_rows - 1 + draft));
+      draws_.push_back({request.sampling,
+                        {sequence.token_ids.data(), sequence.num_tokens()},
+                        request.seed,
+                        static_cast<uint64_t>(sequence.num_sampled() + draft)});
+    }
   }
-  const size_t num_logits = logit_rows_.size() * static_cast<size_t>(model_.config().vocab_size);
-  if (logits_.size() < num_logits) logits_.resize(num_logits);
+  tokens_.resize(draws_.size());
   const InferenceBatch batch{token_ids_.data(),  static_cast<int64_t>(token_ids_.size()),
                              slices_.data(),     static_cast<int64_t>(slices_.size()),
                              logit_rows_.data(), static_cast<int64_t>(logit_rows_.size())};
-  model_.forward(batch, cache_, logits_.data());
+  model_.forward(batch, cache_, [&](int64_t first, int64_t count, const float* logits) {
+    backend_.sample(tokens_.data() + first, logits, draws_.data() + first, count, model_.config().vocab_size);
+  });
 }
 
-void Generator::sample(Sequence& sequence, const float* logits, uint64_t policy_version) {
+void Generator::append(Sequence& sequence, const SampledToken* tokens, int64_t num_drafts, uint64_t policy_version) {
   Entry& entry = entries_.at(keys_.at(sequence.id));
   const GenerateRequest& request = entry.request;
-  const SampledToken token = sample_token(logits, model_.config().vocab_size, request.sampling,
-                                          {sequence.token_ids.data(), sequence.num_tokens()}, request.seed,
-                                          static_cast<uint64_t>(sequence.num_sampled()), workspace_);
-  scheduler_.append(sequence, token.token_id);
-  entry.logprobs.push_back(token.logprob);
-  ++stats_.num_generated_tokens;
-  if (request.on_token) request.on_token(token.token_id);
   const std::vector<int32_t>& stops = request.stop_token_ids;
-  const bool stopped = std::find(stops.begin(), stops.end(), token.token_id) != stops.end();
-  if (!stopped && sequence.num_tokens() < sequence.max_tokens) return;
+  stats_.num_draft_tokens += num_drafts;
+  int64_t num_right = 0;
+  for (;; ++num_right) {
+    const SampledToken& token = tokens[num_right];
+    WS_CHECK(token.token_id != SampledToken::kNotFinite, kInternal, kOp,
+             "the model gave a logit that is not finite; check the weights");
+    scheduler_.append(sequence, token.token_id);
+    entry.logprobs.push_back(token.logprob);
+    ++stats_.num_generated_tokens;
+    if (request.on_token) request.on_token(token.token_id);
+    const bool stopped = std::find(stops.begin(), stops.end(), token.token_id) != stops.end();
+    if (stopped || sequence.num_tokens() == sequence.max_tokens) {
+      finish(sequence, stopped ? FinishReason::kStop : FinishReason::kLength, policy_version);
+      return;
+    }
+    if (num_right == num_drafts || token.token_id != sequence.draft[static_cast<size_t>(num_right)]) break;
+    ++stats_.num_right_drafts;
+  }
+  scheduler_.keep_drafts(sequence, num_right);
+  // A penalty on tokens seen before would have to see the draft.
+  if (options_.max_draft_tokens == 0 || request.sampling.repetition_penalty != 1) return;
+  if (num_drafts > 0) entry.lookup.tell(num_drafts, num_right);
+  sequence.draft =
+      entry.lookup.propose(sequence.token_ids, std::min(entry.lookup.num_worth(), options_.max_draft_tokens));
+}
 
+void Generator::finish(Sequence& sequence, FinishReason reason, uint64_t policy_version) {
   Completion completion{{sequence.token_ids.begin() + sequence.num_prompt_tokens, sequence.token_ids.end()},
-                        std::move(entry.logprobs),
-                        stopped ? FinishReason::kStop : FinishReason::kLength,
+                        std::move(entries_.at(keys_.at(sequence.id)).logprobs),
+                        reason,
                         policy_version,
                         sequence.num_cached_tokens};
   stats_.num_cached_tokens += sequence.num_cached_tokens;

@@ -9,7 +9,7 @@
 #include <vector>
 
 #include "infer/block_manager.h"
-#include "infer/sampler.h"
+#include "infer/prompt_lookup.h"
 #include "infer/scheduler.h"
 #include "model/model.h"
 
@@ -41,6 +41,9 @@ struct GeneratorOptions {
   int64_t max_context_tokens;
   int64_t kv_cache_tokens;   // rounded up to blocks
   int64_t max_batch_tokens;  // rows of one step
+  // Tokens of a sequence that may be guessed and computed in one step; 0: none. Draws are made in each row as if there
+  // were no guess, so no result depends on it.
+  int64_t max_draft_tokens = 0;
 };
 
 struct GeneratorStats {
@@ -48,6 +51,8 @@ struct GeneratorStats {
   int64_t num_computed_tokens = 0;   // rows of all forward passes
   int64_t num_generated_tokens = 0;  // sampled
   int64_t num_cached_tokens = 0;     // prompt tokens found in the prefix cache
+  int64_t num_draft_tokens = 0;      // guessed and computed
+  int64_t num_right_drafts = 0;      // of them, sampled
   int64_t num_preemptions = 0;
   int64_t num_running = 0;
   int64_t num_waiting = 0;
@@ -79,14 +84,19 @@ class Generator {
     uint64_t sequence_id;
     GenerateRequest request;
     std::vector<float> logprobs;
+    PromptLookup lookup;
   };
 
+  // Also draws a token for each slice that wants logits.
   void forward(const std::vector<ScheduledSlice>& plan);
-  void sample(Sequence& sequence, const float* logits, uint64_t policy_version);
+  // Appends the tokens of one sequence, of which `num_drafts` were guessed, as far as the guesses are right.
+  void append(Sequence& sequence, const SampledToken* tokens, int64_t num_drafts, uint64_t policy_version);
+  void finish(Sequence& sequence, FinishReason reason, uint64_t policy_version);
   // Frees the sequence and hands back its request.
   Entry take(uint64_t sequence_id);
   void fail(uint64_t sequence_id, std::exception_ptr reason);
 
+  Backend& backend_;
   Model& model_;
   GeneratorOptions options_;
   BlockManager blocks_;
@@ -95,13 +105,13 @@ class Generator {
   std::map<uint64_t, Entry> entries_;  // by key
   std::map<uint64_t, uint64_t> keys_;  // sequence id -> key
   GeneratorStats stats_;
-  SamplerWorkspace workspace_;
 
   // Buffers of one step.
   std::vector<int32_t> token_ids_;
   std::vector<SequenceSlice> slices_;
   std::vector<int32_t> logit_rows_;
-  std::vector<float> logits_;
+  std::vector<SampleRequest> draws_;
+  std::vector<SampledToken> tokens_;
 };
 
 }  // namespace wideseek

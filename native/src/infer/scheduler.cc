@@ -67,24 +67,35 @@ const std::vector<ScheduledSlice>& Scheduler::plan_step() {
   }
   // What was just taken away is not handed out again in the same step.
   if (!preempted_now_) admit_waiting();
+  plan_drafts();
   WS_CHECK(!plan_.empty() || sequences_.empty(), kInternal, "scheduler", "no sequence can advance");
   return plan_;
 }
 
 void Scheduler::complete_step() {
-  const int64_t block_tokens = blocks_.block_tokens();
   for (const ScheduledSlice& slice : plan_) {
-    Sequence& sequence = *slice.sequence;
-    sequence.num_computed += slice.num_rows;
-    extend_hashes(sequence);
-    for (; (sequence.num_published + 1) * block_tokens <= sequence.num_computed; ++sequence.num_published) {
-      const int64_t index = sequence.num_published;
-      const int32_t parent = index == 0 ? -1 : sequence.block_table[index - 1];
-      sequence.block_table[index] = blocks_.publish(sequence.block_table[index], sequence.hashes[index], parent,
-                                                    sequence.token_ids.data() + index * block_tokens);
-    }
+    slice.sequence->num_computed += slice.num_rows;
+    publish_blocks(*slice.sequence);
   }
   plan_.clear();
+}
+
+void Scheduler::keep_drafts(Sequence& sequence, int64_t num_right) {
+  sequence.num_computed += num_right;
+  publish_blocks(sequence);
+  blocks_.release(sequence.block_table, blocks_for(sequence.num_computed));
+  sequence.draft.clear();
+}
+
+void Scheduler::publish_blocks(Sequence& sequence) {
+  const int64_t block_tokens = blocks_.block_tokens();
+  extend_hashes(sequence);
+  for (; (sequence.num_published + 1) * block_tokens <= sequence.num_computed; ++sequence.num_published) {
+    const int64_t index = sequence.num_published;
+    const int32_t parent = index == 0 ? -1 : sequence.block_table[index - 1];
+    sequence.block_table[index] = blocks_.publish(sequence.block_table[index], sequence.hashes[index], parent,
+                                                  sequence.token_ids.data() + index * block_tokens);
+  }
 }
 
 // Gives blocks to as many of the next `num_rows` rows as possible without taking any from another sequence.
@@ -103,6 +114,19 @@ void Scheduler::plan_decode(Sequence& sequence) {
   }
   plan_.push_back({&sequence, 1});
   --rows_left_;
+}
+
+void Scheduler::plan_drafts() {
+  for (ScheduledSlice& slice : plan_) {
+    Sequence& sequence = *slice.sequence;
+    if (!slice.wants_logits()) continue;
+    // The token after the last draft must be one that may still be sampled.
+    const int64_t most = std::min(
+        {static_cast<int64_t>(sequence.draft.size()), rows_left_, sequence.max_tokens - sequence.num_tokens() - 1});
+    if (most <= 0) continue;
+    slice.num_drafts = reserve_rows(sequence, slice.num_rows + most) - slice.num_rows;
+    rows_left_ -= slice.num_drafts;
+  }
 }
 
 void Scheduler::plan_prefill(Sequence& sequence) {
@@ -198,6 +222,7 @@ bool Scheduler::preempt_younger_than(const Sequence& sequence) {
 
 void Scheduler::release_blocks(Sequence& sequence) {
   blocks_.release(sequence.block_table);
+  sequence.draft.clear();
   sequence.num_computed = 0;
   sequence.num_published = 0;
 }

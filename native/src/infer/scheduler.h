@@ -24,23 +24,25 @@ struct Sequence {
   std::vector<int32_t> block_table;  // covers exactly [0, num_computed) between steps
   std::vector<uint64_t> hashes;      // of the full blocks of token_ids
   int64_t num_published = 0;         // leading blocks offered to the prefix cache
+  std::vector<int32_t> draft;        // guess of the tokens after the last; computed with it if there is room
 
   int64_t num_tokens() const { return static_cast<int64_t>(token_ids.size()); }
   int64_t num_sampled() const { return num_tokens() - num_prompt_tokens; }
   int64_t num_remaining() const { return num_tokens() - num_computed; }
 };
 
-// Rows [num_computed, num_computed + num_rows) of one sequence.
+// Rows [num_computed, num_computed + num_rows) of one sequence, then rows of the first num_drafts tokens of its draft.
 struct ScheduledSlice {
   Sequence* sequence;
   int64_t num_rows;
-  // True if the slice reaches the sequence's end, so that its next token can be sampled.
+  int64_t num_drafts = 0;
+  // True if the slice reaches the sequence's end, so that its next token can be sampled, and one after each draft.
   bool wants_logits() const { return sequence->num_computed + num_rows == sequence->num_tokens(); }
 };
 
-// Order: decode rows first, then running prefills, then waiting requests, each by arrival. When blocks run out, the
-// youngest running sequence gives its blocks back and is computed again later; an older one never yields to a younger
-// one, so the oldest always advances and every request ends.
+// Order: decode rows first, then running prefills, then waiting requests, each by arrival; drafts take what is left.
+// When blocks run out, the youngest running sequence gives its blocks back and is computed again later; an older one
+// never yields to a younger one, so the oldest always advances and every request ends.
 class Scheduler {
  public:
   // max_batch_tokens: rows of one step, and therefore also the number of running sequences.
@@ -61,6 +63,8 @@ class Scheduler {
   // The planned rows' keys and values are written. A slice that wanted logits needs append() or remove() next.
   void complete_step();
   void append(Sequence& sequence, int32_t token);
+  // After a step with drafts: the first `num_right` of them were appended, and their keys and values stay.
+  void keep_drafts(Sequence& sequence, int64_t num_right);
 
  private:
   int64_t blocks_for(int64_t num_tokens) const {
@@ -72,6 +76,8 @@ class Scheduler {
   void plan_decode(Sequence& sequence);
   void plan_prefill(Sequence& sequence);
   void admit_waiting();
+  void plan_drafts();
+  void publish_blocks(Sequence& sequence);
   bool preempt_younger_than(const Sequence& sequence);
   void release_blocks(Sequence& sequence);
   void extend_hashes(Sequence& sequence) const;

@@ -22,6 +22,15 @@ void check_positive(const char* field, double value) {
            std::string(field) + ": got " + std::to_string(value) + ", must be a finite number above 0");
 }
 
+void check_moe(const MoeConfig& moe, int64_t num_layers) {
+  check_range("num_experts", moe.num_experts, 1, 1 << 12);
+  check_range("num_experts_per_tok", moe.experts_per_token, 1, moe.num_experts);
+  check_range("moe_intermediate_size", moe.intermediate_size, 1, 1 << 19);
+  WS_CHECK(static_cast<int64_t>(moe.layers.size()) == num_layers, kInvalidArgument, kOp,
+           "layers with experts: got " + std::to_string(moe.layers.size()) + " entries, num_hidden_layers is " +
+               std::to_string(num_layers));
+}
+
 }  // namespace
 
 void validate(const ModelConfig& config) {
@@ -39,6 +48,7 @@ void validate(const ModelConfig& config) {
                std::to_string(config.num_heads));
   WS_CHECK(config.head_dim % 2 == 0, kInvalidArgument, kOp,
            "head_dim: got " + std::to_string(config.head_dim) + ", must be even (RoPE rotates halves)");
+  if (config.moe) check_moe(*config.moe, config.num_layers);
   check_positive("rms_norm_eps", config.rms_norm_eps);
   check_positive("rope_theta", config.rope_theta);
   WS_CHECK(config.rope_theta > 1, kInvalidArgument, kOp,

@@ -1,8 +1,10 @@
-// One decoder layer, forward and backward (HF modeling_qwen3.py Qwen3DecoderLayer, modeling_qwen2.py).
+// One decoder layer, forward and backward (HF modeling_qwen3.py Qwen3DecoderLayer, modeling_qwen2.py; forward only,
+// modeling_qwen3_moe.py).
 // Around attention, rows are taken through the operations some at a time (ChunkSizes), so that what one operation
 // writes is still in the cache when the next one reads it, and scratch stays small.
 #include <algorithm>
 
+#include "model/experts.h"
 #include "model/state.h"
 
 namespace wideseek {
@@ -49,6 +51,12 @@ void layer_forward(Model::State& model, int64_t layer, const LayerActivations& a
     const TypedPointer residual = activations.residual + first * hidden;
     backend.linear_forward(residual, activations.attention_output + first * attention_size, model.matrix(tensors.o),
                            nullptr, activations.layer_input + first * hidden, count);
+    if (tensors.router >= 0) {
+      backend.rms_norm_forward(scratch.normed, residual, model.vector(tensors.post_attention_norm), count, hidden,
+                               model.eps());
+      experts_forward(model, tensors, scratch, layer_output + first * hidden, residual, count);
+      return;
+    }
     if (!layer_output && !activations.gate_up) return;
     const TypedPointer gate_up = activations.gate_up ? activations.gate_up + first * 2 * intermediate : scratch.gate_up;
     gate_up_forward(model, tensors, scratch.normed, gate_up, residual, count);

@@ -7,6 +7,7 @@
 #include "base/arena.h"
 #include "base/error.h"
 #include "base/rng.h"
+#include "model/experts.h"
 #include "model/lm_head.h"
 #include "model/rope_table.h"
 #include "model/state.h"
@@ -33,7 +34,8 @@ int64_t kv_layer_elements_per_block(const ModelConfig& config) {
 struct InferenceWorkspace {
   TypedPointer x, qkv, attention_output;     // max_rows rows
   TypedPointer normed, activation, gate_up;  // a chunk of them
-  TypedPointer gathered;                     // a chunk of LM-head rows
+  ExpertScratch experts;
+  TypedPointer gathered;  // a chunk of LM-head rows
   float* logits;
 };
 
@@ -47,8 +49,9 @@ InferenceWorkspace plan_inference(Arena& arena, const Model::State& model, int64
   work.qkv = arena.take(max_rows * model.attention.qkv_size(), dtype);
   work.attention_output = arena.take(max_rows * config.num_heads * config.head_dim, dtype);
   work.normed = arena.take(layer_rows * config.hidden_size, dtype);
-  work.activation = arena.take(layer_rows * config.intermediate_size, dtype);
-  work.gate_up = arena.take(layer_rows * 2 * config.intermediate_size, dtype);
+  work.activation = arena.take(activation_elements(config, layer_rows), dtype);
+  work.gate_up = arena.take(2 * activation_elements(config, layer_rows), dtype);
+  work.experts = plan_experts(arena, model, layer_rows);
   work.gathered = arena.take(logit_rows * config.hidden_size, dtype);
   work.logits = arena.take_floats(logit_rows * config.vocab_size);
   return work;
@@ -254,7 +257,7 @@ void Model::reserve_inference(int64_t max_rows, int64_t max_context) {
   state.max_rows = max_rows;
 }
 
-void Model::forward(const InferenceBatch& batch, KvCache& cache, float* logits) {
+void Model::forward(const InferenceBatch& batch, KvCache& cache, const UseLogits& use) {
   State& state = *state_;
   Backend& backend = state.backend;
   const ModelConfig& config = state.config;
@@ -294,7 +297,7 @@ void Model::forward(const InferenceBatch& batch, KvCache& cache, float* logits) 
   const auto attention = backend.plan_attention(state.attention, batch.sequences, batch.num_sequences);
   const RowBatch row_batch{rows, token_ids, device_positions, *attention};
   const LayerActivations activations{work.x, work.qkv, work.attention_output, nullptr, work.x, {}};
-  const LayerScratch scratch{work.normed, work.activation, work.gate_up, work.qkv, {}, {}};
+  const LayerScratch scratch{work.normed, work.activation, work.gate_up, work.qkv, {}, {}, work.experts};
   backend.embedding_forward(work.x, state.matrix(state.table.embedding), token_ids, rows);
   for (int64_t layer = 0; layer < config.num_layers; ++layer) {
     layer_forward(state, layer, activations, scratch, work.x, cache.layer(layer).blocks, row_batch);
@@ -305,8 +308,7 @@ void Model::forward(const InferenceBatch& batch, KvCache& cache, float* logits) 
     const int64_t count = std::min(chunk_rows, batch.num_logit_rows - first);
     // The gathered rows are normed in place.
     lm_head_logits(state, work.logits, work.gathered, work.gathered, work.x, logit_rows + first, count);
-    backend.download(logits + first * config.vocab_size, work.logits,
-                     count * config.vocab_size * static_cast<int64_t>(sizeof(float)));
+    use(first, count, work.logits);
   }
 }
 

@@ -1,9 +1,10 @@
-// A Qwen3/Qwen2 decoder: its weights, and the ONE forward pass that generation and training share.
+// A Qwen3, Qwen3-MoE or Qwen2 decoder: its weights, and the ONE forward pass that generation and training share.
 // Bit equality rests on this: every row's result depends on that row's tokens and positions alone, never on the
 // other rows, on how a prompt was cut into chunks, on thread count, or on whether activations are kept.
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <string>
 #include <vector>
@@ -67,10 +68,11 @@ class Model {
   // machine.
   void initialize(uint64_t seed, double std);
 
-  // Writes the new keys and values to `cache` and the logits [num_logit_rows, vocab_size] fp32 to host memory.
-  // Workspace for up to `max_rows` must have been reserved.
+  // Writes the new keys and values to `cache`, and shows `use` the logits [count, vocab_size] (fp32, device memory) of
+  // logit rows [first, first + count), a chunk at a time. Workspace for up to `max_rows` must have been reserved.
+  using UseLogits = std::function<void(int64_t first, int64_t count, const float* logits)>;
   void reserve_inference(int64_t max_rows, int64_t max_context);
-  void forward(const InferenceBatch& batch, KvCache& cache, float* logits);
+  void forward(const InferenceBatch& batch, KvCache& cache, const UseLogits& use);
 
   struct State;
   State& state();

@@ -1,5 +1,8 @@
-// Builds the parameter table of a Qwen3/Qwen2 decoder (names: HF modeling_qwen3.py, modeling_qwen2.py).
+// Builds the parameter table of a Qwen3, Qwen3-MoE or Qwen2 decoder (names: HF modeling_qwen3.py,
+// modeling_qwen3_moe.py, modeling_qwen2.py).
 #include "model/parameters.h"
+
+#include <utility>
 
 namespace wideseek {
 namespace {
@@ -23,6 +26,25 @@ class TableBuilder {
     table_.placements.push_back({tensor, first_row});
   }
   void name(const std::string& label, int64_t tensor) { name(label, tensor, 0, table_.tensors[tensor].rows); }
+
+  MlpTensors add_mlp(const std::string& prefix, int64_t hidden, int64_t intermediate) {
+    const MlpTensors mlp{add_matrix(2 * intermediate, hidden), add_matrix(hidden, intermediate)};
+    name(prefix + "gate_proj.weight", mlp.gate_up, 0, intermediate);
+    name(prefix + "up_proj.weight", mlp.gate_up, intermediate, intermediate);
+    name(prefix + "down_proj.weight", mlp.down);
+    return mlp;
+  }
+
+  // Router and experts, as many as `moe` says.
+  void add_experts(LayerTensors& layer, const std::string& prefix, int64_t hidden, const MoeConfig& moe) {
+    layer.gate_up = layer.down = -1;
+    layer.router = add_matrix(moe.num_experts, hidden);
+    name(prefix + "gate.weight", layer.router);
+    for (int64_t expert = 0; expert < moe.num_experts; ++expert) {
+      layer.experts.push_back(
+          add_mlp(prefix + "experts." + std::to_string(expert) + ".", hidden, moe.intermediate_size));
+    }
+  }
 
   ParameterTable& table() { return table_; }
 
@@ -70,16 +92,19 @@ ParameterTable make_parameter_table(const ModelConfig& config) {
       builder.name(prefix + "self_attn.q_norm.weight", layer.q_norm);
       builder.name(prefix + "self_attn.k_norm.weight", layer.k_norm);
     }
-    layer.gate_up = builder.add_matrix(2 * config.intermediate_size, hidden);
-    builder.name(prefix + "mlp.gate_proj.weight", layer.gate_up, 0, config.intermediate_size);
-    builder.name(prefix + "mlp.up_proj.weight", layer.gate_up, config.intermediate_size, config.intermediate_size);
-    layer.down = builder.add_matrix(hidden, config.intermediate_size);
-    builder.name(prefix + "mlp.down_proj.weight", layer.down);
+    if (config.has_experts(index)) {
+      builder.add_experts(layer, prefix + "mlp.", hidden, *config.moe);
+    } else {
+      const MlpTensors mlp = builder.add_mlp(prefix + "mlp.", hidden, config.intermediate_size);
+      layer.gate_up = mlp.gate_up;
+      layer.down = mlp.down;
+      layer.router = -1;
+    }
     layer.input_norm = builder.add_vector(hidden);
     builder.name(prefix + "input_layernorm.weight", layer.input_norm);
     layer.post_attention_norm = builder.add_vector(hidden);
     builder.name(prefix + "post_attention_layernorm.weight", layer.post_attention_norm);
-    table.layers.push_back(layer);
+    table.layers.push_back(std::move(layer));
   }
   table.final_norm = builder.add_vector(hidden);
   builder.name("model.norm.weight", table.final_norm);

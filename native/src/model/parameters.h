@@ -29,8 +29,14 @@ struct ParameterPlacement {
 };
 
 // Indices of stored tensors; -1 where the architecture has none.
+struct MlpTensors {
+  int64_t gate_up, down;
+};
 struct LayerTensors {
-  int64_t input_norm, qkv, qkv_bias, q_norm, k_norm, o, post_attention_norm, gate_up, down;
+  int64_t input_norm, qkv, qkv_bias, q_norm, k_norm, o, post_attention_norm;
+  int64_t gate_up, down;            // of a dense layer
+  int64_t router;                   // of a layer with experts
+  std::vector<MlpTensors> experts;  // empty in a dense layer
 };
 
 struct ParameterTable {

@@ -26,14 +26,24 @@ struct LayerActivations {
   TypedPointer gate_up;           // [T,2F], or null: computed again, some rows at a time
 };
 
+// Scratch of a layer with experts; null in a model without. The rows of a token are one for each of its k experts.
+struct ExpertScratch {
+  float* router_logits;  // [R,E]
+  TypedPointer rows;     // [R*k,C] sorted by expert: what goes into the experts, then what comes out
+  int32_t* row_tokens;   // [R*k]
+  int32_t* token_rows;   // [R,k]
+  float* shares;         // [R,k]
+};
+
 // Scratch of one layer, forward or backward; nothing in it outlives the call. R = min(T, ChunkSizes::layer_rows).
 struct LayerScratch {
   TypedPointer normed;       // [R,C]
-  TypedPointer activation;   // [R,F]
-  TypedPointer gate_up;      // [R,2F]; not used where the layer's gate_up is kept
+  TypedPointer activation;   // [R,F], or of the experts' rows if that is more
+  TypedPointer gate_up;      // twice that; not used where the layer's gate_up is kept
   TypedPointer qkv_rotated;  // [T,qkv_size]; may be the layer's qkv when that is not kept
   TypedPointer dqkv;         // [T,qkv_size], backward only
   TypedPointer dattention;   // [T,H*D], backward only
+  ExpertScratch experts = {};
 };
 
 // The rows of one packed pass.

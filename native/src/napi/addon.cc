@@ -1,9 +1,10 @@
 // Registration of the addon: the engine class and two pure functions.
 #include <napi.h>
 
+#include <cmath>
 #include <vector>
 
-#include "infer/sampler.h"
+#include "backend.h"
 #include "model/rope_table.h"
 #include "napi/convert.h"
 #include "napi/engine_wrap.h"
@@ -20,6 +21,9 @@ Napi::Value filter_probabilities_js(const Napi::CallbackInfo& info) {
     const SamplingSettings sampling = to_sampling_settings(Fields(info[1], kOp, "sampling"));
     const std::vector<int32_t> history = to_int32s(info[2], kOp, "historyIds");
     if (logits.empty()) throw_invalid(kOp, "logits is empty");
+    for (const float logit : logits) {
+      if (!std::isfinite(logit)) throw_invalid(kOp, "logits has " + std::to_string(logit) + ", must be finite");
+    }
     for (const int32_t token : history) {
       if (token < 0 || token >= static_cast<int64_t>(logits.size())) {
         throw_invalid(kOp, "historyIds has " + std::to_string(token) + ", which is outside the vocabulary");
@@ -27,9 +31,8 @@ Napi::Value filter_probabilities_js(const Napi::CallbackInfo& info) {
     }
     validate(sampling);
     Napi::Float64Array probabilities = Napi::Float64Array::New(info.Env(), logits.size());
-    SamplerWorkspace workspace;
     filter_probabilities(logits.data(), static_cast<int64_t>(logits.size()), sampling,
-                         {history.data(), static_cast<int64_t>(history.size())}, probabilities.Data(), workspace);
+                         {history.data(), static_cast<int64_t>(history.size())}, probabilities.Data());
     return probabilities;
   });
 }

@@ -142,12 +142,31 @@ EngineOptions to_engine_options(const Napi::Value& value) {
   options.generator.max_context_tokens = fields.integer("maxContextTokens", 1, INT32_MAX);
   options.generator.kv_cache_tokens = fields.integer("kvCacheTokens", 1, INT32_MAX);
   options.generator.max_batch_tokens = fields.integer("maxBatchTokens", 1, INT32_MAX);
+  options.generator.max_draft_tokens = fields.integer("maxDraftTokens", 0, INT32_MAX);
   options.trainer.max_tokens = fields.integer("maxTrainTokens", 1, INT32_MAX);
   options.trainer.recompute = to_recompute(fields.string("recompute"));
   options.trainer.gradient_dtype = to_dtype(fields, "gradientDtype");
   options.pinned_optimizer_state = fields.boolean("pinnedOptimizerState");
   return options;
 }
+
+namespace {
+
+MoeConfig to_moe_config(const Fields& fields, int64_t num_layers) {
+  MoeConfig moe;
+  moe.num_experts = fields.integer("numExperts", 1, INT32_MAX);
+  moe.experts_per_token = fields.integer("expertsPerToken", 1, INT32_MAX);
+  moe.intermediate_size = fields.integer("intermediateSize", 1, INT32_MAX);
+  moe.normalize_shares = fields.boolean("normalizeShares");
+  for (const int32_t layer : fields.int32s("layers")) {
+    if (layer < 0 || layer >= num_layers) throw_invalid("NativeEngine", "options.config.moe.layers names no layer");
+    moe.layers.resize(static_cast<size_t>(num_layers));  // all false
+    moe.layers[static_cast<size_t>(layer)] = true;
+  }
+  return moe;
+}
+
+}  // namespace
 
 ModelConfig to_model_config(const Fields& fields) {
   ModelConfig config;
@@ -169,6 +188,7 @@ ModelConfig to_model_config(const Fields& fields) {
   config.tie_word_embeddings = fields.boolean("tieWordEmbeddings");
   config.qkv_bias = fields.boolean("qkvBias");
   config.qk_norm = fields.boolean("qkNorm");
+  if (fields.has("moe")) config.moe = to_moe_config(fields.object("moe"), config.num_layers);
   return config;
 }
 
@@ -364,6 +384,8 @@ Napi::Object to_js(Napi::Env env, const EngineStats& stats) {
   set_count(object, "numComputedTokens", generator.num_computed_tokens);
   set_count(object, "numGeneratedTokens", generator.num_generated_tokens);
   set_count(object, "numCachedTokens", generator.num_cached_tokens);
+  set_count(object, "numDraftTokens", generator.num_draft_tokens);
+  set_count(object, "numRightDrafts", generator.num_right_drafts);
   set_count(object, "numPreemptions", generator.num_preemptions);
   set_count(object, "numRunning", generator.num_running);
   set_count(object, "numWaiting", generator.num_waiting);

@@ -88,6 +88,8 @@ Trainer::State::State(Model::State& model, const TrainerOptions& options)
 
 Training& Trainer::State::training() {
   if (maybe_training) return *maybe_training;
+  WS_CHECK(!model.config.moe, kUnsupported, "Trainer",
+           "training a mixture-of-experts model; such a model generates and scores only");
   auto taken = std::make_unique<Training>();
   Arena size(nullptr);
   plan_backward(size, model, options, forward);
@@ -209,10 +211,15 @@ Trainer::~Trainer() = default;
 int64_t Trainer::planned_bytes(Model& model, const TrainerOptions& options) {
   const Model::State& state = model.state();
   Arena arena(nullptr);
-  plan_backward(arena, state, options, plan_forward(arena, state, options));
+  const ForwardWorkspace forward = plan_forward(arena, state, options);
   const int64_t indices = 5 * options.max_tokens * static_cast<int64_t>(sizeof(int32_t));
   const int64_t more_positions =
       std::max<int64_t>(0, num_positions(state.config, options) - state.num_positions) * state.config.head_dim * kFloat;
+  if (state.config.moe) {
+    return arena.used() + indices + more_positions + state.backend.reserved_bytes(pass_limits(state, options, false)) +
+           kv_layer_bytes(state, planned_kv_blocks(options));
+  }
+  plan_backward(arena, state, options, forward);
   const int64_t num_fp32 = state.weight_dtype == DType::kFloat32 ? 2 : 3;  // moments, and the master of bf16 weights
   return arena.used() + indices + more_positions + state.backend.reserved_bytes(pass_limits(state, options, true)) +
          2 * kv_layer_bytes(state, planned_kv_blocks(options)) +

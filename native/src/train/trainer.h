@@ -41,9 +41,10 @@ enum class TensorKind { kWeight, kGradient, kFirstMoment, kSecondMoment };
 
 class Trainer {
  public:
-  // Takes the memory of scoring; that of training is taken by the first operation that needs it.
+  // Takes the memory of scoring; that of training is taken by the first operation that needs it, which a
+  // mixture-of-experts model refuses with kUnsupported.
   Trainer(Model& model, const TrainerOptions& options);
-  // What both will take together, master weights included.
+  // What both will take together, master weights included; of a mixture-of-experts model, what scoring takes.
   static int64_t planned_bytes(Model& model, const TrainerOptions& options);
   ~Trainer();
   Trainer(const Trainer&) = delete;

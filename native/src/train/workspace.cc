@@ -3,6 +3,7 @@
 
 #include <algorithm>
 
+#include "model/experts.h"
 #include "model/lm_head.h"
 
 namespace wideseek {
@@ -18,8 +19,9 @@ ForwardWorkspace plan_forward(Arena& arena, const Model::State& model, const Tra
   work.qkv = arena.take(tokens * model.attention.qkv_size(), dtype);
   work.attention_output = arena.take(tokens * config.num_heads * config.head_dim, dtype);
   work.normed = arena.take(layer_rows * config.hidden_size, dtype);
-  work.activation = arena.take(layer_rows * config.intermediate_size, dtype);
-  work.gate_up = arena.take(layer_rows * 2 * config.intermediate_size, dtype);
+  work.activation = arena.take(activation_elements(config, layer_rows), dtype);
+  work.gate_up = arena.take(2 * activation_elements(config, layer_rows), dtype);
+  work.experts = plan_experts(arena, model, layer_rows);
   work.logits = arena.take_floats(chunk_rows * config.vocab_size);
   work.gathered = arena.take(chunk_rows * config.hidden_size, dtype);
   work.final_normed = arena.take(chunk_rows * config.hidden_size, dtype);
@@ -68,7 +70,7 @@ BackwardWorkspace plan_backward(Arena& arena, const Model::State& model, const T
 }
 
 LayerScratch forward_scratch(const ForwardWorkspace& forward) {
-  return {forward.normed, forward.activation, forward.gate_up, forward.qkv, {}, {}};
+  return {forward.normed, forward.activation, forward.gate_up, forward.qkv, {}, {}, forward.experts};
 }
 
 LayerScratch training_scratch(const ForwardWorkspace& forward, const BackwardWorkspace& backward) {

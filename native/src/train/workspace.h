@@ -15,6 +15,7 @@ struct ForwardWorkspace {
   TypedPointer x;                            // [T,C]
   TypedPointer qkv, attention_output;        // [T,...] of the layer that runs
   TypedPointer normed, activation, gate_up;  // a chunk of layer rows
+  ExpertScratch experts;
   float* logits;
   TypedPointer gathered, final_normed;
   float *row_max, *row_log_sum;

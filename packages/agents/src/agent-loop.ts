@@ -34,6 +34,8 @@ export interface CallResult {
   numSubagentCalls: number;
   numSearches: number;
   numAccesses: number;
+  /** Why its tool failed, one line each. */
+  failures?: readonly string[] | undefined;
 }
 
 export interface Agent {
@@ -127,6 +129,7 @@ export async function runAgent(agent: Agent, environment: AgentEnvironment): Pro
       trajectory.numSubagentCalls += result.numSubagentCalls;
       trajectory.numSearches += result.numSearches;
       trajectory.numAccesses += result.numAccesses;
+      trajectory.errors.push(...(result.failures ?? []).map((failure) => `turn ${turn}: ${failure}`));
       if (result.malformed) {
         trajectory.numMalformedCalls += 1;
         trajectory.errors.push(`turn ${turn}: wrong call of ${JSON.stringify(calls[index]?.name.slice(0, 100))}`);

@@ -1,9 +1,11 @@
 // runEpisode: one attempt at one question. Owns who the agents are, their join, the time limit and the abort.
 import {
+  type ChatModel,
   type Episode,
   errorMessage,
   invalidInput,
   type Policy,
+  type Role,
   type SamplingSettings,
   type Task,
   type ToolCall,
@@ -11,31 +13,28 @@ import {
   WideSeekError,
 } from "@wideseek/spec";
 import type { PromptMessage } from "@wideseek/text";
-import {
-  type Agent,
-  type AgentChat,
-  type AgentEnvironment,
-  type AgentOutcome,
-  type CallResult,
-  runAgent,
-} from "./agent-loop.ts";
+import { type Agent, type AgentChat, type AgentOutcome, type CallResult, runAgent } from "./agent-loop.ts";
 import { EpisodeControl } from "./episode-control.ts";
 import { Delegation } from "./lead.ts";
-import { agentBudget, type LimitsInput, limitsSchema } from "./limits.ts";
-import { agentTexts, type PromptStyle } from "./prompts.ts";
+import { agentBudget, type Limits, type LimitsInput, limitsSchema } from "./limits.ts";
+import { runMessageAgent } from "./message-loop.ts";
+import { type AgentTexts, agentTexts, type PromptStyle } from "./prompts.ts";
 
 /** The published sampling, training and evaluation alike: the model's own distribution. */
 export const defaultSampling: Readonly<SamplingSettings> = { temperature: 1, topP: 1, topK: 0, minP: 0 };
 
-export interface EpisodeRequest {
-  policy: Policy;
-  chat: AgentChat;
+/** What an agent's turns come from: our engine in token ids, or any model in messages. */
+export type AgentModel =
+  | { kind: "tokens"; policy: Policy; chat: AgentChat; sampling?: SamplingSettings | undefined }
+  /** Of the sampling settings such a model knows temperature and topP. */
+  | { kind: "messages"; model: ChatModel; sampling?: Pick<SamplingSettings, "temperature" | "topP"> | undefined };
+
+interface CommonRequest {
   tools: Toolset;
   task: Task;
   /** "mas": a lead and its subagents; "sa": one agent with the tools. */
   workflow?: "mas" | "sa" | undefined;
   limits?: LimitsInput | undefined;
-  sampling?: SamplingSettings | undefined;
   /** Unsigned 64 bits. */
   seed: bigint;
   /** Index within the group. */
@@ -44,34 +43,47 @@ export interface EpisodeRequest {
   prompts?: PromptStyle | undefined;
 }
 
+export interface EpisodeRequest extends CommonRequest {
+  policy: Policy;
+  chat: AgentChat;
+  sampling?: SamplingSettings | undefined;
+}
+
+/** Lead and subagents with models of their own; a role that the workflow has not may be left out. */
+export interface TeamRequest extends CommonRequest {
+  models: Readonly<Partial<Record<Role, AgentModel>>>;
+}
+
 /**
  * Runs one episode to its end. Resolves for every bad rollout (`stopReason`, `errors`), and settles only when all
  * its agents have ended.
  * @throws `signal.reason` on abort; WS_CLOSED, WS_DEVICE_LOST and the like from a policy that cannot go on;
  *   WS_INVALID_ARGUMENT for impossible limits
  */
-export async function runEpisode(request: EpisodeRequest): Promise<Episode> {
-  const { policy, chat, task, workflow = "mas", seed, sample = 0, signal, sampling = defaultSampling } = request;
+export async function runEpisode({ policy, chat, sampling, ...request }: EpisodeRequest): Promise<Episode> {
+  const model = { kind: "tokens", policy, chat, sampling } as const;
+  return await runTeam({ ...request, models: { lead: model, subagent: model, single: model } });
+}
+
+/** The same with a model for each role, of one kind or of both. Throws as `runEpisode`, and for a role without a model. */
+export async function runTeam(request: TeamRequest): Promise<Episode> {
+  const { task, workflow = "mas", models, seed, sample = 0, signal } = request;
   const limits = limitsSchema.safeParse(request.limits ?? {});
   if (!limits.success) throw invalidInput("limits", limits.error, request.limits);
   if (seed < 0n || seed >= 1n << 64n) {
     throw new WideSeekError("WS_INVALID_ARGUMENT", `runEpisode: seed ${seed}; must be within 0 and 2^64 - 1`);
+  }
+  const roles: readonly Role[] = workflow === "mas" ? ["lead", "subagent"] : ["single"];
+  for (const role of roles) {
+    if (models[role] !== undefined) continue;
+    throw new WideSeekError("WS_INVALID_ARGUMENT", `runTeam: no model for role ${role} of workflow ${workflow}`);
   }
   signal?.throwIfAborted();
 
   const start = performance.now();
   using control = new EpisodeControl(limits.data.episodeSeconds, signal);
   const texts = agentTexts(request.prompts ?? "full", task.language);
-  const environment: AgentEnvironment = {
-    policy,
-    chat,
-    limits: limits.data,
-    sampling,
-    texts,
-    episodeSeed: seed,
-    control,
-  };
-  const team = new Team(request.tools, task, environment);
+  const team = new Team(request.tools, task, { models, limits: limits.data, texts, episodeSeed: seed, control });
   const first = workflow === "mas" ? await team.runLead() : await team.runSingle();
   return {
     task,
@@ -83,14 +95,23 @@ export async function runEpisode(request: EpisodeRequest): Promise<Episode> {
   };
 }
 
+/** What all agents of an episode share. */
+interface TeamEnvironment {
+  models: TeamRequest["models"];
+  limits: Limits;
+  texts: AgentTexts;
+  episodeSeed: bigint;
+  control: EpisodeControl;
+}
+
 /** Builds the agents of one episode. */
 class Team {
   readonly #tools: Toolset;
   readonly #task: Task;
-  readonly #environment: AgentEnvironment;
+  readonly #environment: TeamEnvironment;
   readonly #delegation: Delegation;
 
-  constructor(tools: Toolset, task: Task, environment: AgentEnvironment) {
+  constructor(tools: Toolset, task: Task, environment: TeamEnvironment) {
     this.#tools = tools;
     this.#task = task;
     this.#environment = environment;
@@ -142,15 +163,23 @@ class Team {
   }
 
   #run(agent: Omit<Agent, "messages">): Promise<AgentOutcome> {
-    const { texts, limits, policy } = this.#environment;
-    const { maxTurns } = agentBudget(limits, agent.role, policy.maxContextTokens);
+    const { models, texts, limits, ...shared } = this.#environment;
+    // Both roles of the workflow were checked before the first agent began.
+    const model = models[agent.role] as AgentModel;
+    const maxContextTokens = model.kind === "tokens" ? model.policy.maxContextTokens : Number.POSITIVE_INFINITY;
+    const { maxTurns } = agentBudget(limits, agent.role, maxContextTokens);
     const hint = maxTurns === 1 ? texts.answerNow : texts.firstTurn(maxTurns);
     const content = texts.userMessage(agent.role, this.#task.question, agent.prompt);
     const messages: PromptMessage[] = [
       { role: "system", content: texts.systemPrompt(agent.role, this.#task.kind) },
       { role: "user", content: hint === "" ? content : `${content}\n\n${hint}` },
     ];
-    return runAgent({ ...agent, messages }, this.#environment);
+    if (model.kind === "messages") {
+      const { sampling = defaultSampling } = model;
+      return runMessageAgent({ ...agent, messages }, { ...shared, model: model.model, sampling, limits, texts });
+    }
+    const { policy, chat, sampling = defaultSampling } = model;
+    return runAgent({ ...agent, messages }, { ...shared, policy, chat, sampling, limits, texts });
   }
 
   async #runTools(calls: readonly ToolCall[], role: "subagent" | "single"): Promise<CallResult[]> {
@@ -163,10 +192,11 @@ class Team {
       if (outcome.status === "rejected") {
         // A toolset must not reject; one that does costs the agent this result, not the episode.
         const text = texts.toolFailed(errorMessage(outcome.reason));
-        return { text, malformed: false, numSubagentCalls: 0, numSearches: 0, numAccesses: 0 };
+        const failures = [`tool: ${errorMessage(outcome.reason)}`];
+        return { text, malformed: false, numSubagentCalls: 0, numSearches: 0, numAccesses: 0, failures };
       }
-      const { text, malformed = false, numSearches, numAccesses } = outcome.value;
-      return { text, malformed, numSubagentCalls: 0, numSearches, numAccesses };
+      const { text, malformed = false, numSearches, numAccesses, failures } = outcome.value;
+      return { text, malformed, numSubagentCalls: 0, numSearches, numAccesses, failures };
     });
   }
 }

@@ -1,6 +1,14 @@
 // Public face of the agents package.
 export type { AgentChat } from "./agent-loop.ts";
-export { defaultSampling, type EpisodeRequest, runEpisode } from "./episode.ts";
+export {
+  type AgentModel,
+  defaultSampling,
+  type EpisodeRequest,
+  runEpisode,
+  runTeam,
+  type TeamRequest,
+} from "./episode.ts";
+export { EpisodeControl } from "./episode-control.ts";
 export { leadToolName } from "./lead.ts";
 export { type Limits, type LimitsInput, limitsSchema } from "./limits.ts";
 export { type AgentTexts, agentTexts, type PromptStyle, promptStyleSchema } from "./prompts.ts";

@@ -74,7 +74,8 @@ async function largestCut(
   return best;
 }
 
-function cutSection(section: string, characters: number, texts: AgentTexts): string {
+/** The beginning of a section, and how much is missing. */
+export function cutSection(section: string, characters: number, texts: AgentTexts): string {
   if (section.length <= characters) return section;
   const last = section.charCodeAt(characters - 1);
   const splitsPair = last >= 0xd800 && last <= 0xdbff;

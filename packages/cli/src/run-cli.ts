@@ -3,9 +3,15 @@ import { WideSeekError } from "@wideseek/core";
 import { errorMessage } from "@wideseek/core/tooling";
 import { Command, CommanderError } from "commander";
 import { coldStartCommand } from "./cold-start.ts";
+import { compareCommand } from "./compare.ts";
 import { evalCommand } from "./eval.ts";
+import { indexCommand } from "./index-corpus.ts";
 import { inspectCommand } from "./inspect.ts";
+import { judgeAgreementCommand } from "./judge-agreement.ts";
+import { plotCommand } from "./plot.ts";
 import { StopRequest } from "./stop.ts";
+import { FailedRows } from "./suite.ts";
+import { toolsCommand } from "./tools.ts";
 import { trainCommand } from "./train.ts";
 import { worldCommand } from "./world.ts";
 
@@ -20,7 +26,18 @@ export async function runCli(argv: readonly string[]): Promise<number> {
     .option("--debug", "print stacks of errors")
     .configureHelp({ sortSubcommands: true })
     .exitOverride();
-  for (const make of [trainCommand, coldStartCommand, evalCommand, inspectCommand, worldCommand]) {
+  for (const make of [
+    trainCommand,
+    coldStartCommand,
+    evalCommand,
+    compareCommand,
+    plotCommand,
+    inspectCommand,
+    judgeAgreementCommand,
+    worldCommand,
+    indexCommand,
+    toolsCommand,
+  ]) {
     const command = make();
     // Errors are reported once, here and in one form.
     command.exitOverride().configureOutput({ outputError: () => undefined });
@@ -45,6 +62,10 @@ function report(error: unknown, debug: boolean): number {
   if (error instanceof StopRequest) {
     process.stderr.write(`stopped: ${error.message}\n`);
     return STOPPED;
+  }
+  if (error instanceof FailedRows) {
+    process.stderr.write(`failed: ${error.message}\n`);
+    return 1;
   }
   const isUsage = error instanceof CommanderError;
   const code = isUsage ? "WS_INVALID_ARGUMENT" : error instanceof WideSeekError ? error.code : "WS_INTERNAL";

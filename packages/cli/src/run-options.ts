@@ -19,11 +19,12 @@ const RUNS = "runs";
 const DEFAULT_CONFIGS = {
   train: "configs/embedded.yaml",
   eval: "configs/embedded.yaml",
+  suite: "configs/suite-embedded.yaml",
   "cold-start": "configs/cold-start.yaml",
 } as const;
 type RunKind = keyof typeof DEFAULT_CONFIGS;
 
-export function runCommand(name: RunKind, description: string): Command {
+export function runCommand(name: Exclude<RunKind, "suite">, description: string): Command {
   const collect = (value: string, previous: string[]): string[] => [...previous, value];
   return new Command(name)
     .description(description)
@@ -37,10 +38,15 @@ export function runCommand(name: RunKind, description: string): Command {
     .option("--run-dir <dir>", "folder of the results; default: a new one under runs/");
 }
 
+export function withResumeFlag(command: Command): Command {
+  return command.option(
+    "--resume [dir]",
+    "continue a run with its own config; without a folder the newest one of this command",
+  );
+}
+
 export function withTrainingFlags(command: Command): Command {
-  return command
-    .option("--resume [dir]", "continue a run with its own config; without a folder the newest one of this command")
-    .option("--steps <number>", "short for --set of the number of steps");
+  return withResumeFlag(command).option("--steps <number>", "short for --set of the number of steps");
 }
 
 /** Runs `work` on the configured run and closes it; SIGINT and SIGTERM abort it. */
@@ -51,7 +57,7 @@ export async function withRun<T>(kind: RunKind, flags: RunFlags, work: (run: Con
   return await work(run);
 }
 
-async function runOptions(
+export async function runOptions(
   kind: RunKind,
   flags: RunFlags,
 ): Promise<Pick<CreateRunOptions, "config" | "directory" | "resume">> {
@@ -88,6 +94,6 @@ function timestamp(): string {
   return `${date}-${[now.getHours(), now.getMinutes(), now.getSeconds()].map(digits).join("")}`;
 }
 
-function invalid(message: string): WideSeekError {
+export function invalid(message: string): WideSeekError {
   return new WideSeekError("WS_INVALID_ARGUMENT", message, { op: "cli" });
 }

@@ -1,5 +1,6 @@
 // Scores of evaluations as a table for the terminal. Owns no numbers.
 import type { EvaluationResult } from "@wideseek/core";
+import { textTable } from "./text-table.ts";
 
 const ROWS = [
   ["item F1", "itemF1", "avg"],
@@ -10,22 +11,30 @@ const ROWS = [
   ["success", "success", "pass"],
   ["fact", "qaScore", "avg"],
   ["fact", "qaScore", "pass"],
+  ["exact match", "qaExactMatch", "avg"],
+  ["token F1", "qaTokenF1", "avg"],
 ] as const;
 
-/** One column an evaluation, one row a measure; measures that do not apply are left out. */
+type Report = EvaluationResult["report"];
+type Column = { title: string; measures: Report["measures"] };
+
+/** One column an evaluation, language or set, one row a measure; measures that do not apply are left out. */
 export function scoreTable(results: readonly Pick<EvaluationResult, "name" | "report">[]): string {
-  const names = results.map(({ name }) => name);
-  const rows = ROWS.flatMap(([label, measure, statistic]) => {
-    const values = results.map(({ report }) => report.measures[measure]?.[statistic].mean);
-    if (!values.some((value) => value !== undefined && Number.isFinite(value))) return [];
-    const k = results[0]?.report.samples ?? 0;
-    return [[`${label} ${statistic}@${k}`, ...values.map((value) => value?.toFixed(3) ?? "-")]];
+  const columns = results.flatMap(({ name, report }): Column[] => {
+    const title = (part: string): string => (results.length === 1 ? part : `${name} ${part}`);
+    return [
+      { title: name, measures: report.measures },
+      ...report.parts.map(({ value, measures }) => ({ title: title(value), measures })),
+      ...(report.macro ? [{ title: title("mean of sets"), measures: report.macro }] : []),
+    ];
   });
-  const table = [["held-out", ...names], ...rows];
-  const widths = ["held-out", ...names].map((_, column) => Math.max(...table.map((row) => (row[column] ?? "").length)));
-  const format = (row: readonly string[]): string =>
-    row
-      .map((cell, column) => (column === 0 ? cell.padEnd(widths[0] ?? 0) : cell.padStart(widths[column] ?? 0)))
-      .join("  ");
-  return table.map(format).join("\n");
+  const k = results[0]?.report.samples ?? 0;
+  const rows = ROWS.flatMap(([label, measure, statistic]) => {
+    const values = columns.map(({ measures }) => measures[measure]?.[statistic].mean);
+    if (!values.some(isNumber)) return [];
+    return [[`${label} ${statistic}@${k}`, ...values.map((value) => (isNumber(value) ? value.toFixed(3) : "-"))]];
+  });
+  return textTable([["held-out", ...columns.map(({ title }) => title)], ...rows]);
 }
+
+const isNumber = (value: number | undefined): value is number => value !== undefined && Number.isFinite(value);

@@ -1,5 +1,5 @@
 import { describe, expect, it } from "vitest";
-import { changedSettings } from "./compare.ts";
+import { changedEvaluation, changedSettings } from "./compare.ts";
 import { hashConfig, loadConfig } from "./load.ts";
 
 const changes = async (before: string[], after: string[]): Promise<string[]> =>
@@ -33,5 +33,27 @@ describe("changedSettings", () => {
         expect(changedSettings(before, after).length === 0).toBe(same);
       }
     }
+  });
+});
+
+describe("changedEvaluation", () => {
+  const evaluation = async (after: string[]): Promise<string[]> =>
+    changedEvaluation(await loadConfig({}), await loadConfig({ overrides: after }));
+
+  it("names what episodes and scores depend on", async () => {
+    expect(await evaluation(["eval.temperature=0"])).toEqual(["eval.temperature: 1 -> 0"]);
+    expect(await evaluation(["agents.limits.leadTurns=3", "eval.seed=1"])).toHaveLength(2);
+    expect(await evaluation(["engine.weightDtype=bfloat16", "rewards.fence=first"])).toHaveLength(2);
+  });
+
+  it("lets a killed evaluation go on with more samples, on another machine", async () => {
+    const free = [
+      "eval.samples=8",
+      "eval.concurrency=2",
+      "eval.sweepTurns=[1, 2]",
+      "engine.threads=3",
+      "train.steps=7",
+    ];
+    expect(await evaluation(free)).toEqual([]);
   });
 });

@@ -1,3 +1,6 @@
-export { changedSettings } from "./compare.ts";
+export * from "./chat-models.ts";
+export { changedEvaluation, changedSettings } from "./compare.ts";
 export * from "./load.ts";
+export { loadSuite, parseSuite } from "./load-suite.ts";
 export * from "./schema.ts";
+export type { Suite, SuiteColumn, SuiteModel, SuiteRow } from "./suite-schema.ts";

@@ -92,7 +92,8 @@ describe("loadConfig", () => {
     const file = await write("data:\n  source: embedded\n  numTrainRegions: 9\n");
     const overrides = ["data.trainTasks=t", "data.corpus=c", "data.source=files"];
     const { data } = await loadConfig({ file, overrides });
-    expect(data).toEqual({ source: "files", corpus: "c", searchServer: null, trainTasks: "t", heldOutTasks: null });
+    expect(data).toMatchObject({ source: "files", corpus: "c", searchServer: null, trainTasks: "t", qa: null });
+    expect(data).not.toHaveProperty("numTrainRegions");
     const same = await loadConfig({ file, overrides: ["data.source=embedded"] });
     expect(same.data).toMatchObject({ numTrainRegions: 9 });
     expect(await fails("data: {source: embedded}\n", ["data.source=files"])).toMatch(
@@ -127,9 +128,17 @@ describe("loadConfig", () => {
     expect(await fails("data:\n  source: web\n")).toMatch(/^FILE:2: data\.source: /);
     expect(await fails("data:\n  source: files\n  corpus: a\n")).toMatch(/^FILE:1: data\.trainTasks: /);
     const files = "data:\n  source: files\n  trainTasks: t\n";
-    expect(await fails(files)).toMatch(/^FILE:1: data\.corpus: give either corpus or searchServer/);
+    expect(await fails(files)).toMatch(/^FILE:1: data\.corpus: give one of corpus, searchServer, web, mcp/);
     expect(await fails(`${files}  corpus: a\n  searchServer: http://a.example\n`)).toMatch(/^FILE:4: data\.corpus: /);
     expect(await fails(`${files}  searchServer: 127.0.0.1:8000\n`)).toMatch(/^FILE:4: data\.searchServer: must be/);
+    const benchmark = "data:\n  source: files\n  corpus: c\n";
+    expect(await fails(`${benchmark}  qa:\n    sets: {}\n`)).toMatch(
+      /^FILE:5: data\.qa\.sets: must name at least one of nq,/,
+    );
+    expect(await fails(`${benchmark}  qa:\n    sets: {squad: f}\n`)).toMatch(/^FILE:5: data\.qa\.sets/);
+    expect(await fails(`${benchmark}  widesearch:\n    questions: q\n`)).toMatch(
+      /^FILE:4: data\.widesearch\.gold: missing/,
+    );
   });
 
   it("names a file that is missing", async () => {

@@ -16,6 +16,7 @@ export interface LoadConfigOptions {
 }
 
 interface Override {
+  /** As it may be shown. */
   text: string;
   path: string[];
   value: unknown;
@@ -25,16 +26,21 @@ interface Override {
  * A complete config: what the file and overrides say, the defaults for the rest.
  * @throws WS_IO when the file cannot be read, WS_INVALID_ARGUMENT naming file, line and key, or the override
  */
-export async function loadConfig({ file, overrides = [] }: LoadConfigOptions): Promise<RunConfig> {
+export async function loadConfig(options: LoadConfigOptions): Promise<RunConfig> {
+  return await loadSettings(runConfigSchema, options);
+}
+
+/** As `loadConfig`, for settings of another schema. */
+export async function loadSettings<T>(schema: z.ZodType<T>, { file, overrides = [] }: LoadConfigOptions): Promise<T> {
   const lines = new LineCounter();
   const document = file === undefined ? undefined : await readDocument(file, lines);
   const settings = overrides.map(parseOverride);
   if (document) leaveOtherSource(document, settings);
   const values = document === undefined ? {} : asMap(document.toJS() ?? {}, file ?? "");
   for (const override of settings) setIn(values, override);
-  const parsed = runConfigSchema.safeParse(values);
+  const parsed = schema.safeParse(values);
   if (parsed.success) return parsed.data;
-  throw configError(parsed.error.issues[0] as z.core.$ZodIssue, values, { file, document, lines, settings });
+  throw configError(parsed.error.issues[0] as z.core.$ZodIssue, values, { schema, file, document, lines, settings });
 }
 
 /** The config as a YAML file that `loadConfig` reads back to the same. */
@@ -66,14 +72,24 @@ async function readDocument(file: string, lines: LineCounter): Promise<Document>
 function parseOverride(text: string): Override {
   const equals = text.indexOf("=");
   const path = text.slice(0, equals).split(".");
+  const shown = withoutSecrets(text);
   if (equals < 1 || path.some((key) => !/^\w+$/.test(key) || key === "__proto__")) {
-    throw invalid(`--set ${text}: must look like train.steps=10`, { override: text });
+    throw invalid(`--set ${shown}: must look like train.steps=10`, { override: shown });
   }
   try {
-    return { text, path, value: parse(text.slice(equals + 1)) };
+    return { text: shown, path, value: parse(text.slice(equals + 1)) };
   } catch (error) {
-    throw invalid(`--set ${text}: the value is not YAML: ${errorMessage(error).split("\n")[0]}`, { override: text });
+    const problem = withoutSecrets(errorMessage(error).split("\n")[0] ?? "");
+    throw invalid(`--set ${shown}: the value is not YAML: ${problem}`, { override: shown });
   }
+}
+
+/** Where an API key was given instead of the name of its variable, no message may repeat it. */
+function withoutSecrets(text: string): string {
+  return text
+    .replace(/^([\w.]*(?:key|keyenv|secret|password)=).*$/is, "$1...")
+    .replace(/((?:key|keyenv|secret|password)["']?\s*:\s*)(?:"[^"]*"|'[^']*'|[^\s,}]+)/gi, "$1...")
+    .replaceAll(/\b(?:sk|pk|key|token)[-_][\w-]{12,}/gi, "...");
 }
 
 /** Keys of one data source mean nothing to another: when an override switches it, the file's section is left behind. */
@@ -98,6 +114,7 @@ function asMap(value: unknown, where: string): Record<string, unknown> {
 }
 
 interface Sources {
+  schema: z.ZodType;
   file: string | undefined;
   document: Document | undefined;
   lines: LineCounter;
@@ -108,7 +125,8 @@ function configError(issue: z.core.$ZodIssue, values: unknown, sources: Sources)
   const unknown = issue.code === "unrecognized_keys" ? issue.keys[0] : undefined;
   const path = [...issue.path.map(String), ...(unknown === undefined ? [] : [unknown])];
   const key = path.join(".");
-  const message = unknown === undefined ? describeIssue(issue, values) : describeUnknownKey(path, values);
+  const message =
+    unknown === undefined ? describeIssue(issue, values) : describeUnknownKey(path, values, sources.schema);
   return invalid(`${location(path, sources)}${key === "" ? "" : `${key}: `}${message}`, { key, file: sources.file });
 }
 

@@ -1,15 +1,16 @@
 // Every knob of a run in one schema; sections that a package owns come from that package. Owns no values of a run.
 import { limitsSchema, promptStyleSchema } from "@wideseek/agents";
 import { rewardOptionsSchema } from "@wideseek/rewards";
-import { toolOptionsSchema } from "@wideseek/tools";
+import { type QaSetName, qaSetNames } from "@wideseek/spec";
+import { mcpOptionsSchema, recordingOptionsSchema, toolOptionsSchema, webOptionsSchema } from "@wideseek/tools";
 import { coldStartOptionsSchema, trainOptionsSchema } from "@wideseek/train";
 import { z } from "zod";
+import { judgeSchema, summarySchema } from "./chat-models.ts";
+import { count, engineSchema, folder } from "./engine-schema.ts";
+import { suiteSettingsSchema } from "./suite-schema.ts";
 
-/** Far above any sensible run, far below what exhausts the memory before the first step. */
-const count = (limit: number = 10_000_000): z.ZodInt => z.int().min(1).max(limit);
 /** Of one step: all of them are held in memory until it ends. */
 const MAX_EPISODES = 1_000_000;
-const folder = z.string().min(1);
 const share = z.number().min(0).max(1);
 
 /** A new model with random weights and a vocabulary learned from the expert's traces. */
@@ -41,40 +42,6 @@ const modelSchema = z.strictObject({
     .describe("Cold start only: make a new model of this shape instead of reading `directory`; null = read."),
 });
 
-/** As `LoadOptions` of the engine, without the model and the training batch, which other sections say. */
-const engineSchema = z.strictObject({
-  device: z
-    .enum(["auto", "cpu", "cuda"])
-    .default("auto")
-    .describe("Where the model runs; auto = a GPU if there is one."),
-  threads: count(1024).optional().describe("CPU threads of the engine; left out, one per available core."),
-  weightDtype: z
-    .enum(["float32", "bfloat16"])
-    .default("float32")
-    .describe("How weights are stored; training keeps a float32 master copy of bfloat16 weights."),
-  maxContextTokens: count()
-    .optional()
-    .describe("Longest context that is planned for; left out, what the model allows."),
-  kvCacheTokens: count(1_000_000_000)
-    .optional()
-    .describe("Tokens whose keys and values fit the cache; left out, by the engine."),
-  maxBatchTokens: count()
-    .default(512)
-    .describe("Tokens of one generation step, so also the most agents that run at once."),
-  recompute: z
-    .enum(["none", "selective", "full"])
-    .default("none")
-    .describe("What the backward pass computes again to save memory: half of each layer's MLP, or whole layers."),
-  gradientDtype: z
-    .enum(["float32", "bfloat16"])
-    .default("float32")
-    .describe("How gradients are accumulated; bfloat16 on CUDA only."),
-  pinnedOptimizerState: z
-    .boolean()
-    .default(false)
-    .describe("CUDA: master weights and moments in pinned host memory instead of the GPU's."),
-});
-
 /** The generator has names for some 2000 regions; questions are held in memory. */
 const regions = count(2000);
 
@@ -92,19 +59,48 @@ const embeddedDataSchema = z.strictObject({
   numHeldOutFacts: z.int().min(0).max(50_000).default(0).describe("Held-out single-fact questions."),
 });
 
+const wideSearchSchema = z.strictObject({
+  questions: folder.describe("widesearch.jsonl as published: instance_id, query, evaluation, language."),
+  gold: folder.describe("Folder of the gold tables, one CSV file for each instance_id."),
+  withoutGold: z
+    .enum(["refuse", "leave-out"])
+    .default("refuse")
+    .describe("What becomes of questions without a gold table: an error, or they are left out and listed."),
+});
+
+const setFiles = Object.fromEntries(
+  qaSetNames.map((name) => [name, folder.optional().describe(`File of ${name}.`)]),
+) as Record<QaSetName, z.ZodOptional<z.ZodString>>;
+
+const qaSetsSchema = z.strictObject({
+  sets: z
+    .strictObject(setFiles)
+    .refine((sets) => Object.keys(sets).length > 0, `must name at least one of ${qaSetNames.join(", ")}`)
+    .describe("File of each set: JSONL or a JSON list with question and answers, in any of the published forms."),
+  tasksPerSet: z.int().min(0).default(0).describe("Questions taken from the beginning of each set; 0 = all."),
+});
+
 const fileDataSchema = z.strictObject({
   source: z.literal("files").describe("Files in the published formats."),
   corpus: folder
     .nullable()
     .default(null)
-    .describe("JSONL pages {url, title, contents}, or an index file built from them; null = searchServer has them."),
+    .describe("JSONL pages {url, title, contents}, or an index file built from them; null = they come from elsewhere."),
   searchServer: z
     .url({ protocol: /^https?$/, error: "must be an http or https URL such as http://127.0.0.1:8000" })
     .nullable()
     .default(null)
     .describe("Address of a retrieval server with the published interface, instead of a corpus."),
-  trainTasks: folder.describe("JSONL training questions."),
-  heldOutTasks: folder.nullable().default(null).describe("JSONL held-out questions; null = no evaluation."),
+  web: webOptionsSchema.nullable().default(null).describe("The live web, instead of a corpus."),
+  mcp: mcpOptionsSchema.nullable().default(null).describe("Tools of an MCP server, instead of a corpus."),
+  recording: recordingOptionsSchema
+    .nullable()
+    .default(null)
+    .describe("Keeps what the run looks up in a file, or answers from such a file; null = neither."),
+  trainTasks: folder.nullable().default(null).describe("JSONL training questions; evaluations need none."),
+  heldOutTasks: folder.nullable().default(null).describe("JSONL held-out questions, beside those of benchmarks."),
+  widesearch: wideSearchSchema.nullable().default(null).describe("The WideSearch benchmark as held-out questions."),
+  qa: qaSetsSchema.nullable().default(null).describe("Question-answering sets as held-out questions."),
 });
 
 const dataSchema = z.discriminatedUnion("source", [embeddedDataSchema, fileDataSchema]);
@@ -138,8 +134,22 @@ const evalSchema = z.strictObject({
   temperature: z.number().min(0).default(1).describe("Sampling temperature; 0 = greedy."),
   concurrency: count(1_000_000).default(256).describe("Episodes that run at the same time."),
   seed: z.int().min(0).default(0).describe("Seed of the evaluation; the same for before and after."),
-  sweepSubagents: z.array(z.int().min(0)).default([]).describe("Widths of the team that `eval` sweeps over."),
-  sweepTurns: z.array(count(10_000)).default([]).describe("Numbers of turns that `eval` sweeps over."),
+  judgeAttempts: count(100)
+    .default(8)
+    .describe("Times that an episode is given to a judge that cannot answer; pauses grow from 2 s to a minute."),
+  traces: z.int().min(0).default(8).describe("Questions of which the first episode is kept with all that was said."),
+  sweepSubagents: z
+    .array(count(1_000_000))
+    .default([])
+    .describe("Numbers of subagents in a whole episode that `eval` sweeps over."),
+  sweepSubagentsPerCall: z
+    .array(count(10_000))
+    .default([])
+    .describe("Numbers of subagents that the lead may start in one turn, the paper's width, that `eval` sweeps over."),
+  sweepTurns: z
+    .array(count(10_000))
+    .default([])
+    .describe("Numbers of turns of the lead, a subagent or the single agent that `eval` sweeps over."),
 });
 
 const runSchema = z.strictObject({
@@ -155,10 +165,13 @@ export const runConfigSchema = z
     agents: agentsSchema.prefault({}),
     tools: toolOptionsSchema.prefault({}),
     rewards: rewardOptionsSchema.prefault({}),
+    judge: judgeSchema.prefault({ kind: "rule" }),
+    summary: summarySchema.prefault({ kind: "none" }),
     train: trainOptionsSchema.prefault({}),
     coldStart: coldStartOptionsSchema.prefault({}),
     expert: expertSchema.prefault({}),
     eval: evalSchema.prefault({}),
+    suite: suiteSettingsSchema.prefault({}),
     run: runSchema.prefault({}),
   })
   .superRefine((config, context) => {
@@ -198,6 +211,12 @@ export const runConfigSchema = z
         fail([section, "minLearningRate"], "must not pass learningRate");
       }
     }
+    if (config.summary.kind === "judge" && config.judge.kind === "rule") {
+      fail(
+        ["summary", "kind"],
+        'is "judge", but judge.kind is "rule", which is no model; choose api or local for one of them',
+      );
+    }
     const { questionsPerStep, groupSize } = config.train;
     if (questionsPerStep * groupSize > MAX_EPISODES) {
       const numEpisodes = questionsPerStep * groupSize;
@@ -210,8 +229,24 @@ export const runConfigSchema = z
         fail(["data", "maxRegions"], "must not pass numTrainRegions or numHeldOutRegions");
       }
     }
-    if (config.data.source === "files" && (config.data.corpus === null) === (config.data.searchServer === null)) {
-      fail(["data", "corpus"], "give either corpus or searchServer");
+    if (config.data.source === "files") {
+      const { trainTasks, heldOutTasks, widesearch, qa } = config.data;
+      if ([trainTasks, heldOutTasks, widesearch, qa].every((questions) => questions === null)) {
+        const heldOut = "heldOutTasks, widesearch or qa";
+        fail(["data", "trainTasks"], `missing; give training questions, or for an evaluation only ${heldOut}`);
+      }
+    }
+    if (config.data.source === "files") {
+      const places = ["corpus", "searchServer", "web", "mcp"] as const;
+      const { data } = config;
+      const given = places.filter((place) => data[place] !== null);
+      const [first, second] = given;
+      if (first !== undefined && second !== undefined) {
+        fail(["data", first], `give one of ${places.join(", ")}, not ${first} and ${second}`);
+      }
+      if (given.length === 0 && data.recording?.mode !== "replay") {
+        fail(["data", "corpus"], `give one of ${places.join(", ")}`);
+      }
     }
     if (config.expert.wide + config.expert.twoRounds > 1) fail(["expert", "twoRounds"], "wide + twoRounds passes 1");
     const created = config.model.create;

@@ -1,16 +1,15 @@
 // What to say about a key that no schema knows. Owns how near "did you mean" is; the keys are the schema's.
 import { editDistance } from "@wideseek/spec";
 import { z } from "zod";
-import { runConfigSchema } from "./schema.ts";
 
 /** The most similar known key of the section, what else the key belongs to, or all known keys when none is close. */
-export function describeUnknownKey(path: readonly string[], values: unknown): string {
+export function describeUnknownKey(path: readonly string[], values: unknown, schema: z.ZodType): string {
   const parents = path.slice(0, -1);
   const wrong = path.at(-1) ?? "";
-  const section = parents.reduce<unknown>((value, key) => (value as Record<string, unknown>)[key], values);
-  const { shape, others } = sectionShape(parents, section);
+  const { shape, others, chooser } = sectionShape(parents, values, schema);
   const owner = others.find((other) => Object.hasOwn(other, wrong));
-  if (owner) return `belongs to source ${literalOf(owner.source)}, but source is ${literalOf(shape.source)}`;
+  if (owner)
+    return `belongs to ${chooser} ${literalOf(owner[chooser])}, but ${chooser} is ${literalOf(shape[chooser])}`;
   const known = Object.keys(shape);
   const closest = known
     .map((key) => ({ key, distance: editDistance(key.toLowerCase(), wrong.toLowerCase()) }))
@@ -21,15 +20,31 @@ export function describeUnknownKey(path: readonly string[], values: unknown): st
 
 type Shape = Readonly<Record<string, unknown>>;
 
-/** Keys of the section at `path`; where its `source` chooses between several kinds, also those of the others. */
-function sectionShape(path: readonly string[], section: unknown): { shape: Shape; others: readonly Shape[] } {
-  let schema: unknown = runConfigSchema;
-  for (const key of path) schema = bare((schema as { shape?: Shape }).shape?.[key]);
-  if (!(schema instanceof z.ZodDiscriminatedUnion)) return { shape: shapeOf(schema), others: [] };
+interface Section {
+  shape: Shape;
+  others: readonly Shape[];
+  /** The key that chooses between several kinds; "" where there is one. */
+  chooser: string;
+}
+
+/** Keys of the section at `path`; where one of its keys chooses between several kinds, also those of the others. */
+function sectionShape(path: readonly string[], values: unknown, schema: z.ZodType): Section {
+  let found = kinds(schema, values);
+  let section = values;
+  for (const key of path) {
+    section = (section as Record<string, unknown>)[key];
+    found = kinds(bare(found.shape[key]), section);
+  }
+  return found;
+}
+
+function kinds(schema: unknown, section: unknown): Section {
+  if (!(schema instanceof z.ZodDiscriminatedUnion)) return { shape: shapeOf(schema), others: [], chooser: "" };
+  const chooser = schema.def.discriminator;
   const shapes = schema.options.map(shapeOf);
-  const { source } = section as { source: unknown };
-  const shape = shapes.find((candidate) => literalOf(candidate.source) === source) ?? {};
-  return { shape, others: shapes.filter((candidate) => candidate !== shape) };
+  const chosen = (section as Record<string, unknown>)[chooser];
+  const shape = shapes.find((candidate) => literalOf(candidate[chooser]) === chosen) ?? {};
+  return { shape, others: shapes.filter((candidate) => candidate !== shape), chooser };
 }
 
 function shapeOf(schema: unknown): Shape {

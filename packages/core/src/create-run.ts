@@ -4,18 +4,28 @@ import { runEpisode } from "@wideseek/agents";
 import { formatConfig, hashConfig, type RunConfig } from "@wideseek/config";
 import { TaskOrder } from "@wideseek/data";
 import { type EvaluationReport, readRunDirectory, type SweepReport, writeHtmlReport } from "@wideseek/eval";
-import { RuleJudge, scoreEpisode } from "@wideseek/rewards";
+import { scoreEpisode } from "@wideseek/rewards";
 import { type Task, type Toolset, WideSeekError } from "@wideseek/spec";
 import { searchTools } from "@wideseek/tools";
 import { coldStart, Progress, type ProgressStream, Run, RunLock, trainLoop, writeAtomic } from "@wideseek/train";
+import { RunModels } from "./chat-models.ts";
 import type { ChatPolicy } from "./chat-policy.ts";
+import { engineMetrics } from "./engine-metrics.ts";
 import { copyDrills, expertTraces } from "./expert-traces.ts";
-import { evaluateHeldOut, heldOutMetrics, sweepHeldOut } from "./held-out.ts";
+import { evaluateHeldOut, type HeldOutParts, heldOutMetrics, sweepHeldOut } from "./held-out.ts";
 import { loadPolicy } from "./load-policy.ts";
-import { saveModel } from "./model-folder.ts";
+import { modelFingerprint, saveModel } from "./model-folder.ts";
 import { createModel } from "./new-model.ts";
+import { toolMetrics } from "./open-pages.ts";
 import { openRunData, type RunData } from "./run-data.ts";
-import { checkRunCommand, checkRunFolder, checkRunSettings, writeRunCommand } from "./run-folder.ts";
+import {
+  checkEvaluationSettings,
+  checkRunCommand,
+  checkRunFolder,
+  checkRunSettings,
+  writeRunCommand,
+} from "./run-folder.ts";
+import { writeSweepFigures } from "./sweep-figures.ts";
 
 export interface CreateRunOptions {
   config: RunConfig;
@@ -42,6 +52,8 @@ export interface EvaluationResult {
   report: EvaluationReport;
   /** One for every limit that was swept over. */
   sweeps: readonly SweepReport[];
+  /** Files of the curves and tables of the sweeps. */
+  figures: readonly string[];
 }
 
 /**
@@ -92,18 +104,20 @@ export class ConfiguredRun implements AsyncDisposable {
       rewards,
       run: { seed },
     } = this.#config;
+    this.#needTrainTasks("train");
     await checkRunCommand(this.directory, "train");
     await checkRunSettings(this.directory, this.#config);
-    await using policy = await this.#loadPolicy(model.directory, options.maxTokens);
+    await using models = await RunModels.open(this.#config);
+    await using policy = await this.#loadPolicy(model.directory, options.maxTokens, true);
     await using reference =
       options.klCoefficient > 0 ? await this.#loadPolicy(model.directory, options.maxTokens) : undefined;
     await writeRunCommand(this.directory, "train");
     await using run = await this.#openRun(policy, "train", options.steps);
     const order = new TaskOrder(seed, this.#data.trainTasks.length);
-    const judge = new RuleJudge();
+    const { judge } = models;
     const sampling = { temperature: options.temperature, topP: 1, topK: 0, minP: 0 };
     const { workflow, limits, promptStyle: prompts } = agents;
-    const tools = this.#tools;
+    const tools = this.#toolset(models);
     const steps = await trainLoop({
       policy,
       reference,
@@ -115,9 +129,14 @@ export class ConfiguredRun implements AsyncDisposable {
       runEpisode: (request) =>
         runEpisode({ ...request, policy, chat: policy.chat, tools, workflow, limits, sampling, prompts }),
       score: (episode, signal) => scoreEpisode(episode, { ...rewards, judge, signal }),
-      engineMetrics: () => engineMetrics(policy),
-      evaluate: this.#data.heldOutTasks.length > 0 ? (step) => this.#evaluateAt(step, policy) : undefined,
+      engineMetrics: async () => ({
+        ...(await engineMetrics(policy)),
+        ...toolMetrics(this.#data.backend),
+        ...models.metrics(),
+      }),
+      evaluate: this.#data.heldOutTasks.length > 0 ? (step) => this.#evaluateAt(step, policy, models) : undefined,
     });
+    await this.#report(models);
     return await this.#finish(policy, model.directory, steps, options.steps);
   }
 
@@ -128,13 +147,14 @@ export class ConfiguredRun implements AsyncDisposable {
     const config = this.#config;
     const tools = this.#tools;
     const from = model.create ? path.join(this.directory, "initial-model") : model.directory;
+    this.#needTrainTasks("cold-start");
     await checkRunCommand(this.directory, "cold-start");
     await checkRunSettings(this.directory, this.#config);
     if (model.create) {
       await writeRunCommand(this.directory, "cold-start");
       await createModel(from, { config, shape: model.create, tools, tasks: trainTasks });
     }
-    await using policy = await this.#loadPolicy(from, options.maxTokens);
+    await using policy = await this.#loadPolicy(from, options.maxTokens, true);
     await writeRunCommand(this.directory, "cold-start");
     await using run = await this.#openRun(policy, "cold start", options.steps);
     const { chat } = policy;
@@ -158,34 +178,43 @@ export class ConfiguredRun implements AsyncDisposable {
   async evaluate(): Promise<EvaluationResult[]> {
     const { eval: settings, model, train } = this.#config;
     if (this.#data.heldOutTasks.length === 0) {
-      throw new WideSeekError("WS_INVALID_ARGUMENT", "eval: no held-out questions; set data.heldOutTasks", {
-        op: "evaluate",
-      });
+      const where = "data.heldOutTasks, data.widesearch or data.qa";
+      throw new WideSeekError("WS_INVALID_ARGUMENT", `eval: no held-out questions; set ${where}`, { op: "evaluate" });
     }
     await checkRunCommand(this.directory, "eval");
+    await checkEvaluationSettings(this.directory, this.#config);
+    await using models = await RunModels.open(this.#config);
     await using policy = await this.#loadPolicy(model.directory, train.maxTokens);
+    const { leftOut } = this.#data;
+    if (leftOut.length > 0) {
+      this.#options.progress.write(`left out, without a gold table: ${leftOut.join(", ")}\n`);
+    }
     await writeRunCommand(this.directory, "eval");
     await writeAtomic(path.join(this.directory, "config.yaml"), formatConfig(this.#config));
-    const parts = this.#heldOutParts(policy);
+    const parts = this.#heldOutParts(policy, models, `model ${await modelFingerprint(model.directory)}`);
     const results: EvaluationResult[] = [];
     for (const workflow of settings.workflows) {
-      const report = await evaluateHeldOut(parts, { name: workflow, step: 0, workflow }, this.#signal);
+      const request = { name: workflow, step: 0, workflow, resumable: true };
+      const report = await evaluateHeldOut(parts, request, this.#signal);
       const settingsOfSweeps = [
         { parameter: "maxSubagents", values: workflow === "mas" ? settings.sweepSubagents : [] },
+        { parameter: "maxSubagentsPerCall", values: workflow === "mas" ? settings.sweepSubagentsPerCall : [] },
         { parameter: "maxTurns", values: settings.sweepTurns },
       ] as const;
       const sweeps: SweepReport[] = [];
       for (const each of settingsOfSweeps.filter(({ values }) => values.length > 0)) {
-        sweeps.push(await sweepHeldOut(parts, workflow, workflow, each, this.#signal));
+        sweeps.push(await sweepHeldOut(parts, workflow, each, this.#signal));
       }
-      results.push({ name: workflow, report, sweeps });
+      const figures = await writeSweepFigures(this.directory, workflow, sweeps);
+      results.push({ name: workflow, report, sweeps, figures });
     }
+    await this.#report(models);
     await writeHtmlReport(this.directory);
     return results;
   }
 
   /** Scores before and after training, as they lie in the folder. */
-  async evaluations(): Promise<Omit<EvaluationResult, "sweeps">[]> {
+  async evaluations(): Promise<Pick<EvaluationResult, "name" | "report">[]> {
     const { evaluations } = await readRunDirectory(this.directory, 1);
     return evaluations.filter(({ name }) => /^(before|after)-/.test(name));
   }
@@ -195,8 +224,15 @@ export class ConfiguredRun implements AsyncDisposable {
     await this.#lock[Symbol.asyncDispose]();
   }
 
-  async #loadPolicy(modelDir: string, maxTrainTokens: number): Promise<ChatPolicy> {
-    const policy = await loadPolicy({ modelDir, ...this.#config.engine, maxTrainTokens });
+  #needTrainTasks(command: string): void {
+    if (this.#data.trainTasks.length > 0) return;
+    throw new WideSeekError("WS_INVALID_ARGUMENT", `${command}: no training questions; set data.trainTasks`, {
+      op: command,
+    });
+  }
+
+  async #loadPolicy(modelDir: string, maxTrainTokens: number, trainable = false): Promise<ChatPolicy> {
+    const policy = await loadPolicy({ modelDir, ...this.#config.engine, maxTrainTokens, trainable });
     const { limits } = this.#config.agents;
     const contextTokens = Math.max(limits.contextTokens, ...Object.values(limits.contextTokensByRole).map(Number));
     if (contextTokens <= policy.maxContextTokens) {
@@ -233,23 +269,43 @@ export class ConfiguredRun implements AsyncDisposable {
     return run;
   }
 
-  async #evaluateAt(step: number, policy: ChatPolicy): Promise<Record<string, number>> {
+  async #evaluateAt(step: number, policy: ChatPolicy, models: RunModels): Promise<Record<string, number>> {
     const { steps } = this.#config.train;
     const stage = step === 0 ? "before" : step === steps ? "after" : `step-${step}`;
-    const parts = this.#heldOutParts(policy);
+    const parts = this.#heldOutParts(policy, models, `step ${step}`);
     const metrics: Record<string, number> = {};
     for (const workflow of this.#config.eval.workflows) {
       const name = `${stage}-${workflow}`;
-      const report = await evaluateHeldOut(parts, { name, step, workflow }, this.#signal);
+      const report = await evaluateHeldOut(parts, { name, step, workflow, resumable: false }, this.#signal);
       Object.assign(metrics, heldOutMetrics(report, workflow));
     }
     return metrics;
   }
 
-  #heldOutParts(policy: ChatPolicy): Parameters<typeof evaluateHeldOut>[0] {
-    const { directory } = this;
-    const { progress } = this.#options;
-    return { config: this.#config, policy, tools: this.#tools, tasks: this.#data.heldOutTasks, directory, progress };
+  #toolset({ summarizer }: RunModels): Toolset {
+    return searchTools({ backend: this.#data.backend, options: this.#config.tools, summarizer });
+  }
+
+  async #report(models: RunModels): Promise<void> {
+    const lines = models.describe();
+    if (lines === "") return;
+    this.#options.progress.write(`${lines}\n`);
+    await writeAtomic(path.join(this.directory, "models.json"), `${JSON.stringify(models.metrics(), null, 2)}\n`);
+  }
+
+  #heldOutParts(policy: ChatPolicy, models: RunModels, modelLabel: string): HeldOutParts {
+    const { heldOutTasks: tasks, leftOut } = this.#data;
+    return {
+      config: this.#config,
+      policy,
+      tools: this.#toolset(models),
+      judge: models.judge,
+      tasks,
+      leftOut,
+      directory: this.directory,
+      modelLabel,
+      progress: this.#options.progress,
+    };
   }
 
   async #finish(policy: ChatPolicy, from: string, steps: number, planned: number): Promise<RunResult> {
@@ -258,19 +314,4 @@ export class ConfiguredRun implements AsyncDisposable {
     await writeHtmlReport(this.directory);
     return { directory: this.directory, steps, finished };
   }
-}
-
-/** Counters of the engine under TensorBoard tags, summed since it was loaded. */
-async function engineMetrics(policy: ChatPolicy): Promise<Record<string, number>> {
-  const stats = await policy.engineStats();
-  return {
-    "engine/computed_tokens": stats.numComputedTokens,
-    "engine/generated_tokens": stats.numGeneratedTokens,
-    "engine/cached_tokens": stats.numCachedTokens,
-    "engine/preemptions": stats.numPreemptions,
-    "engine/decode_steps": stats.numSteps,
-    "engine/cache_use": stats.maxBlocksUsed / stats.numBlocks,
-    "engine/allocated_mib": stats.memory.allocatedMiB,
-    "engine/peak_mib": stats.memory.peakMiB,
-  };
 }

@@ -1,13 +1,12 @@
-// Held-out evaluation of a run: which questions, which team, what is kept. Owns no scores.
-import { mkdir } from "node:fs/promises";
+// Held-out evaluation of a run: which questions, which team, which limits. Owns no scores and no files.
 import path from "node:path";
 import { type Limits, runEpisode } from "@wideseek/agents";
 import type { RunConfig } from "@wideseek/config";
-import { type EvaluationReport, evaluate, type SweepReport, sweep } from "@wideseek/eval";
-import { RuleJudge, scoreEpisode } from "@wideseek/rewards";
-import { type Task, type Toolset, WideSeekError } from "@wideseek/spec";
-import { episodeTrace, Progress, type ProgressStream, writeAtomic } from "@wideseek/train";
+import { type EvaluationReport, type SweepParameter, type SweepReport, sweep } from "@wideseek/eval";
+import { type Judge, type Task, type Toolset, WideSeekError } from "@wideseek/spec";
+import type { ProgressStream } from "@wideseek/train";
 import type { ChatPolicy } from "./chat-policy.ts";
+import { type EvaluationOutcome, type EvaluationRequest, runEvaluation, writeJson } from "./evaluation-run.ts";
 
 export type Workflow = RunConfig["agents"]["workflow"];
 
@@ -15,14 +14,23 @@ export interface HeldOutParts {
   config: RunConfig;
   policy: ChatPolicy;
   tools: Toolset;
+  judge: Judge;
   tasks: readonly Task[];
+  leftOut: readonly string[];
   /** Run folder: reports and some traces go to eval/. */
   directory: string;
+  /** Says which weights are evaluated, for finished episodes of a killed evaluation. */
+  modelLabel: string;
   progress: ProgressStream;
 }
 
-/** Episodes whose traces an evaluation keeps; the first samples of the first questions. */
-const NUM_TRACES = 8;
+export interface HeldOutRequest {
+  name: string;
+  step: number;
+  workflow: Workflow;
+  /** False: the model is still learning, so a repeated evaluation begins anew. */
+  resumable: boolean;
+}
 
 /**
  * Runs every held-out question `eval.samples` times with one kind of team and writes eval/NAME.json with some traces.
@@ -30,20 +38,11 @@ const NUM_TRACES = 8;
  */
 export async function evaluateHeldOut(
   parts: HeldOutParts,
-  { name, step, workflow }: { name: string; step: number; workflow: Workflow },
+  { name, step, workflow, resumable }: HeldOutRequest,
   signal: AbortSignal,
 ): Promise<EvaluationReport> {
-  const { config, policy, directory } = parts;
-  const traces: object[] = [];
-  let lastError = "";
-  const report = await runEvaluation(parts, name, workflow, config.agents.limits, signal, async (episode, reward) => {
-    lastError = episode.trajectories[0]?.errors.at(-1) ?? lastError;
-    if (episode.sample > 0 || traces.length >= NUM_TRACES) return;
-    traces.push(await episodeTrace({ step, episode, reward }, { decode: (ids) => policy.chat.decode(ids) }));
-  });
-  await writeJson(path.join(directory, "eval", `${name}.json`), report);
-  const lines = traces.map((trace) => `${JSON.stringify(trace)}\n`);
-  await writeAtomic(path.join(directory, "eval", `${name}.episodes.jsonl`), lines.join(""));
+  const keep = resumable ? "report" : "once";
+  const { report, lastError } = await run(parts, { name, step, workflow, keep }, parts.config.agents.limits, signal);
   if (report.tasks.every((task) => task.episodes.every(neverWorked))) {
     throw new WideSeekError(
       "WS_INVALID_ARGUMENT",
@@ -56,32 +55,39 @@ export async function evaluateHeldOut(
 }
 
 /** The lead or single agent ended by an error of the engine or the tools, or before its first turn. */
-function neverWorked({ agents }: EvaluationReport["tasks"][number]["episodes"][number]): boolean {
-  const [first] = agents;
-  return first === undefined || first.stopReason === "error" || first.numTurns === 0;
+function neverWorked({ stopReason, numTurns }: EvaluationReport["tasks"][number]["episodes"][number]): boolean {
+  return stopReason === "error" || numTurns === 0;
 }
+
+/** The limits that a value of a swept parameter stands for. */
+const sweptLimits: Readonly<Record<SweepParameter, (value: number, limits: Limits) => Partial<Limits>>> = {
+  maxSubagents: (value) => ({ maxSubagents: value }),
+  // The limit of the whole episode must not cut what the width of a turn allows.
+  maxSubagentsPerCall: (value, limits) => ({
+    maxSubagentsPerCall: value,
+    maxSubagents: Math.max(limits.maxSubagents, value * limits.leadTurns),
+  }),
+  maxTurns: (value) => ({ leadTurns: value, subagentTurns: value, singleTurns: value }),
+};
 
 /** One evaluation for every value of a limit; writes eval/NAME.sweep.json. */
 export async function sweepHeldOut(
   parts: HeldOutParts,
-  name: string,
   workflow: Workflow,
-  sweepOver: { parameter: "maxSubagents" | "maxTurns"; values: readonly number[] },
+  sweepOver: { parameter: SweepParameter; values: readonly number[] },
   signal: AbortSignal,
 ): Promise<SweepReport> {
   const { limits } = parts.config.agents;
+  const { parameter } = sweepOver;
   const report = await sweep({
     ...sweepOver,
     evaluate: async (value) => {
-      const changed =
-        sweepOver.parameter === "maxSubagents"
-          ? { maxSubagents: value }
-          : { leadTurns: value, subagentTurns: value, singleTurns: value };
-      const label = `${name} ${sweepOver.parameter} ${value}`;
-      return await runEvaluation(parts, label, workflow, { ...limits, ...changed }, signal);
+      const name = `${workflow}-${parameter}-${value}`;
+      const swept = { ...limits, ...sweptLimits[parameter](value, limits) };
+      return (await run(parts, { name, step: 0, workflow, keep: "points" }, swept, signal)).report;
     },
   });
-  await writeJson(path.join(parts.directory, "eval", `${name}-${sweepOver.parameter}.sweep.json`), report);
+  await writeJson(path.join(parts.directory, "eval", `${workflow}-${parameter}.sweep.json`), report);
   return report;
 }
 
@@ -96,40 +102,31 @@ export function heldOutMetrics(report: EvaluationReport, workflow: Workflow): Re
   return metrics;
 }
 
-async function runEvaluation(
-  { config, policy, tools, tasks, progress }: HeldOutParts,
-  label: string,
-  workflow: Workflow,
+async function run(
+  { config, policy, tools, judge, tasks, leftOut, directory, modelLabel, progress }: HeldOutParts,
+  { workflow, name, ...request }: Pick<EvaluationRequest, "name" | "step" | "keep"> & { workflow: Workflow },
   limits: Limits,
   signal: AbortSignal,
-  onEpisode?: Parameters<typeof evaluate>[0]["onEpisode"],
-): Promise<EvaluationReport> {
-  const settings = config.eval;
-  const chosen = settings.maxTasks === 0 ? tasks : tasks.slice(0, settings.maxTasks);
-  const bar = new Progress(progress, `evaluate ${label}`, chosen.length * settings.samples);
-  const judge = new RuleJudge();
+): Promise<EvaluationOutcome> {
+  const { eval: settings, rewards, agents, model } = config;
   const sampling = { temperature: settings.temperature, topP: 1, topK: 0, minP: 0 };
-  return await evaluate({
-    tasks: chosen,
-    samples: settings.samples,
-    concurrency: settings.concurrency,
-    seed: BigInt(settings.seed),
-    label,
-    signal,
-    onEpisode,
+  return await runEvaluation({
+    ...request,
+    directory,
+    name,
+    label: `${name}, ${modelLabel}`,
+    model: path.basename(model.directory),
+    tasks: settings.maxTasks === 0 ? tasks : tasks.slice(0, settings.maxTasks),
+    leftOut,
+    settings,
+    rewards,
+    judge,
+    decode: (tokenIds) => policy.chat.decode(tokenIds),
     runEpisode: (task, sample, seed) => {
-      const prompts = config.agents.promptStyle;
-      const team = { workflow, limits, sampling, prompts };
+      const team = { workflow, limits, sampling, prompts: agents.promptStyle };
       return runEpisode({ policy, chat: policy.chat, tools, task, sample, seed, signal, ...team });
     },
-    score: (episode) => scoreEpisode(episode, { ...config.rewards, judge, signal }),
-    onProgress: ({ numFinished, meanScore }) => {
-      bar.update(numFinished, Number.isNaN(meanScore) ? "" : `score ${meanScore.toFixed(3)}`);
-    },
+    progress,
+    signal,
   });
-}
-
-async function writeJson(file: string, value: unknown): Promise<void> {
-  await mkdir(path.dirname(file), { recursive: true });
-  await writeAtomic(file, `${JSON.stringify(value)}\n`);
 }

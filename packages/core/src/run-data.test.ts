@@ -6,6 +6,7 @@ import { tmpdir } from "node:os";
 import path from "node:path";
 import { loadConfig, type RunConfig } from "@wideseek/config";
 import { afterEach, beforeEach, expect, test } from "vitest";
+import { toolMetrics } from "./open-pages.ts";
 import { openRunData } from "./run-data.ts";
 
 const page = { url: "https://a.example/", title: "A", contents: "Page about rivers." };
@@ -51,4 +52,39 @@ test("pages come from a search server, which must answer when the run opens", as
     server.closeAllConnections();
     await new Promise((resolve) => server.close(resolve));
   }
+});
+
+test("what a run looks up can be recorded, and replayed without the place it came from", async () => {
+  const corpus = path.join(directory, "pages.jsonl");
+  const file = path.join(directory, "recording.jsonl");
+  await writeFile(corpus, `${JSON.stringify(page)}\n`);
+  {
+    const config = await configWith(`data.corpus=${corpus}`, `data.recording={file: ${file}}`);
+    await using data = await openRunData(config.data, config.tools);
+    await data.backend.search("rivers", 1);
+  }
+  await rm(corpus);
+  const config = await configWith(`data.recording={file: ${file}, mode: replay}`);
+  await using data = await openRunData(config.data, config.tools);
+  expect(await data.backend.search("rivers", 1)).toEqual([page]);
+  await expect(data.backend.search("lakes", 1)).rejects.toMatchObject({ code: "WS_INVALID_STATE" });
+  expect(toolMetrics(data.backend)).toEqual({ "tools/replayed_lookups": 1, "tools/missing_lookups": 1 });
+});
+
+test("a missing key is an error before anything starts", async () => {
+  const config = await configWith("data.web={search: {engine: serper, apiKeyEnv: WIDESEEK_NO_SUCH_KEY}}");
+  await expect(openRunData(config.data, config.tools)).rejects.toMatchObject({
+    code: "WS_INVALID_ARGUMENT",
+    message: expect.stringContaining("WIDESEEK_NO_SUCH_KEY is not set"),
+  });
+});
+
+test("tools of an MCP server stand in for search and access", async () => {
+  const config = await configWith(
+    `data.mcp={server: {transport: stdio, command: ${path.join(directory, "no-such-program")}}, search: {tool: a}, access: {tool: b}}`,
+  );
+  await expect(openRunData(config.data, config.tools)).rejects.toMatchObject({
+    code: "WS_IO",
+    message: expect.stringContaining("MCP server"),
+  });
 });

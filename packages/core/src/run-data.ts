@@ -1,9 +1,11 @@
 // Questions and corpus of a run, generated or read. Owns no formats.
 import type { RunConfig } from "@wideseek/config";
 import { generateQuestions, generateWorld, readTasks, type World } from "@wideseek/data";
+import { checkTableTask } from "@wideseek/rewards";
 import { type SearchBackend, type Task, WideSeekError } from "@wideseek/spec";
-import { CorpusIndex, HttpSearchBackend } from "@wideseek/tools";
-import { openCorpus } from "./corpus-tools.ts";
+import { CorpusIndex } from "@wideseek/tools";
+import { readBenchmarks } from "./benchmarks.ts";
+import { openPages } from "./open-pages.ts";
 
 export type DataConfig = RunConfig["data"];
 export type EmbeddedDataConfig = Extract<DataConfig, { source: "embedded" }>;
@@ -13,6 +15,8 @@ export interface RunData extends AsyncDisposable {
   trainTasks: readonly Task[];
   /** Empty = nothing to evaluate on. */
   heldOutTasks: readonly Task[];
+  /** Benchmark questions that were left out because they cannot be scored. */
+  leftOut: readonly string[];
 }
 
 /** @throws WS_IO, WS_INVALID_ARGUMENT with file and line */
@@ -21,18 +25,20 @@ export async function openRunData(config: DataConfig, tools: RunConfig["tools"])
     const { world, trainTasks, heldOutTasks } = embeddedData(config);
     return data(await CorpusIndex.fromPages(world.pages, "embedded world"), trainTasks, heldOutTasks);
   }
-  const trainTasks = await readAll("trainTasks", config.trainTasks);
-  const heldOutTasks = config.heldOutTasks === null ? [] : await readAll("heldOutTasks", config.heldOutTasks);
-  return data(await openPages(config, tools), trainTasks, heldOutTasks);
+  const trainTasks = config.trainTasks === null ? [] : await readAll("trainTasks", config.trainTasks);
+  const { tasks: heldOutTasks, leftOut } = await readHeldOut(config);
+  return data(await openPages(config, tools), trainTasks, heldOutTasks, leftOut);
 }
 
-async function openPages(
-  { corpus, searchServer }: Extract<DataConfig, { source: "files" }>,
-  { timeoutSeconds }: RunConfig["tools"],
-): Promise<SearchBackend> {
-  if (corpus !== null) return await openCorpus(corpus);
-  if (searchServer !== null) return await HttpSearchBackend.open({ baseUrl: searchServer, timeoutSeconds });
-  throw new WideSeekError("WS_INVALID_ARGUMENT", "data: give either corpus or searchServer", { op: "openRunData" });
+/** Held-out questions alone, without a corpus. @throws as `openRunData` */
+export async function readHeldOut(config: DataConfig): Promise<{ tasks: readonly Task[]; leftOut: readonly string[] }> {
+  if (config.source === "embedded") return { tasks: embeddedData(config).heldOutTasks, leftOut: [] };
+  const tasks = config.heldOutTasks === null ? [] : await readAll("heldOutTasks", config.heldOutTasks);
+  const benchmarks = await readBenchmarks(config);
+  tasks.push(...benchmarks.tasks);
+  // A task that cannot be scored would end the evaluation hours later.
+  for (const task of tasks) if (task.kind === "table") checkTableTask(task);
+  return { tasks, leftOut: benchmarks.leftOut };
 }
 
 /** The embedded encyclopaedia and its questions; the same config gives the same. */
@@ -51,8 +57,13 @@ export function embeddedData(config: EmbeddedDataConfig): { world: World; trainT
   }
 }
 
-function data(backend: SearchBackend, trainTasks: readonly Task[], heldOutTasks: readonly Task[]): RunData {
-  return { backend, trainTasks, heldOutTasks, [Symbol.asyncDispose]: () => backend[Symbol.asyncDispose]() };
+function data(
+  backend: SearchBackend,
+  trainTasks: readonly Task[],
+  heldOutTasks: readonly Task[],
+  leftOut: readonly string[] = [],
+): RunData {
+  return { backend, trainTasks, heldOutTasks, leftOut, [Symbol.asyncDispose]: () => backend[Symbol.asyncDispose]() };
 }
 
 async function readAll(key: "trainTasks" | "heldOutTasks", file: string): Promise<Task[]> {

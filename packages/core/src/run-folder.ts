@@ -1,13 +1,13 @@
 // What a run folder holds: nothing, the beginning of a run, or a run, of which command and settings. Owns run.json.
 import { readdir, readFile } from "node:fs/promises";
 import path from "node:path";
-import { changedSettings, hashConfig, loadConfig, type RunConfig } from "@wideseek/config";
+import { changedEvaluation, changedSettings, hashConfig, loadConfig, type RunConfig } from "@wideseek/config";
 import { atBoundary, WideSeekError } from "@wideseek/spec";
 import { CONFIG_FILE, checkResumable, latestCheckpoint, writeAtomic } from "@wideseek/train";
 
 const RUN_FILE = "run.json";
 
-const COMMANDS = ["train", "cold-start", "eval"] as const;
+const COMMANDS = ["train", "cold-start", "eval", "suite"] as const;
 export type RunCommand = (typeof COMMANDS)[number];
 
 /**
@@ -54,6 +54,22 @@ export async function checkRunSettings(directory: string, config: RunConfig): Pr
   if (checkpoint === null || checkpoint.state.configHash === hash) return;
   const before = await loadConfig({ file: path.join(directory, CONFIG_FILE) });
   checkResumable(checkpoint, hash, config.run.seed, changedSettings(before, config));
+}
+
+/**
+ * Finished episodes of an evaluation are only taken over by one that would have made the same.
+ * @throws WS_INVALID_ARGUMENT naming the settings that differ from those of the evaluation in the folder
+ */
+export async function checkEvaluationSettings(directory: string, config: RunConfig): Promise<void> {
+  const file = path.join(directory, CONFIG_FILE);
+  if ((await readOptional(file)) === undefined) return;
+  const changed = changedEvaluation(await loadConfig({ file }), config);
+  if (changed.length === 0) return;
+  throw new WideSeekError(
+    "WS_INVALID_ARGUMENT",
+    `${directory}: the evaluation there has other settings: ${changed.join(", ")}; take its own, or another folder`,
+    { op: "evaluate", details: { directory, changed } },
+  );
 }
 
 /** The first file of a run. */

@@ -1,3 +1,11 @@
 // What the command line needs beside the public face.
 export { errorMessage } from "@wideseek/spec";
 export { type EmbeddedWorldFiles, embeddedWorld } from "./embedded-world.ts";
+export {
+  type IndexCorpusOptions,
+  type IndexCorpusReport,
+  type IndexProgress,
+  indexCorpus,
+  loadRetrievalService,
+  startRetrievalService,
+} from "./retrieval-service.ts";

@@ -36,6 +36,23 @@ describe("readTasks", () => {
     expect(tasks[2]).toMatchObject({ kind: "table", language: "zh", requiredColumns: ["a"], question: "w" });
   });
 
+  it("keeps a benchmark's whole evaluation, and takes unique columns from it", async () => {
+    const evaluation = {
+      required: ["a"],
+      unique_columns: ["a"],
+      eval_pipeline: { a: { preprocess: [], metric: ["exact_match"] } },
+    };
+    const [task] = await read(JSON.stringify({ query: "w", answer: "| a |", instance_id: "ws_en_1", evaluation }));
+    expect(task).toMatchObject({ kind: "table", uniqueColumns: ["a"], requiredColumns: ["a"], evaluation });
+    expect(parseTask(formatTask(task as Task), "again", 0)).toEqual(task);
+    const broken = JSON.stringify({
+      query: "w",
+      answer: "| a |",
+      evaluation: { ...evaluation, eval_pipeline: { a: {} } },
+    });
+    await expect(read(broken)).rejects.toThrow(/evaluation: eval_pipeline\.a\.preprocess: missing/);
+  });
+
   it.each([
     ["{", "not JSON"],
     ['{"answer":"x"}', "question"],

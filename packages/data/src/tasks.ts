@@ -1,11 +1,15 @@
 // Task files in the published training format: JSONL, one question a line.
 import { createReadStream } from "node:fs";
 import { createInterface } from "node:readline";
-import { editDistance, invalidInput, type Task, WideSeekError } from "@wideseek/spec";
+import { editDistance, invalidInput, type Task, tableEvaluationSchema, WideSeekError } from "@wideseek/spec";
 import { z } from "zod";
 
-/** `evaluation` comes as an object or as JSON text (WideSearch); only the required columns are read here. */
-const evaluationObject = z.looseObject({ required: z.array(z.string()).optional() });
+/** `evaluation` comes as an object or as JSON text (WideSearch); with a pipeline it is the whole of a benchmark's scoring. */
+const evaluationObject = z.looseObject({
+  required: z.array(z.string()).optional(),
+  unique_columns: z.array(z.string()).optional(),
+  eval_pipeline: z.looseObject({}).optional(),
+});
 const evaluationSchema = z.union([
   evaluationObject,
   z
@@ -76,16 +80,24 @@ export function parseTask(line: string, where: string, index: number): Task {
     const answers = typeof record.answer === "string" ? [record.answer] : record.answer;
     return { kind: "qa", instanceId, question, language, answers };
   }
-  const uniqueColumns = record.unique_columns ?? [];
+  const uniqueColumns = uniqueColumnsOf(record);
   if (uniqueColumns.length === 0) throw invalid(where, "unique_columns: a table needs at least one");
   if (typeof record.answer !== "string") throw invalid(where, "answer: a table is text");
   const requiredColumns = record.evaluation?.required ?? [];
-  return { kind: "table", instanceId, question, language, answer: record.answer, uniqueColumns, requiredColumns };
+  const common = { kind: "table", instanceId, question, language, answer: record.answer } as const;
+  if (record.evaluation?.eval_pipeline === undefined) return { ...common, uniqueColumns, requiredColumns };
+  const evaluation = tableEvaluationSchema.safeParse(record.evaluation);
+  if (!evaluation.success) throw invalidInput(`${where}: evaluation`, evaluation.error, record.evaluation);
+  return { ...common, uniqueColumns, requiredColumns, evaluation: evaluation.data };
+}
+
+function uniqueColumnsOf({ unique_columns, evaluation }: TaskRecord): string[] {
+  return unique_columns ?? evaluation?.unique_columns ?? [];
 }
 
 /** Which kind a record is; scored as the wrong kind it would quietly earn nothing. */
 function isTable(record: TaskRecord, where: string): boolean {
-  const hasColumns = (record.unique_columns ?? []).length > 0;
+  const hasColumns = uniqueColumnsOf(record).length > 0;
   if (record.is_markdown === false && hasColumns) {
     throw invalid(where, "is_markdown: false, but unique_columns make it a table; leave one of them out");
   }
@@ -115,7 +127,7 @@ function invalid(where: string, problem: string): WideSeekError {
   return new WideSeekError("WS_INVALID_ARGUMENT", `${where}: ${problem}`, { op: "readTasks" });
 }
 
-/** The line that `parseTask` reads back to an equal task. */
+/** The line that `parseTask` reads back to an equal task; a gold table in CSV has no such line. */
 export function formatTask(task: Task): string {
   const common = { question: task.question, instance_id: task.instanceId, language: task.language };
   return JSON.stringify(
@@ -126,7 +138,7 @@ export function formatTask(task: Task): string {
           answer: task.answer,
           unique_columns: task.uniqueColumns,
           is_markdown: true,
-          evaluation: { required: task.requiredColumns },
+          evaluation: task.evaluation ?? { required: task.requiredColumns },
         },
   );
 }

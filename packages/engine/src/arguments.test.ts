@@ -3,7 +3,7 @@ import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { loadAddon } from "./addon.ts";
 import { parseModelConfig } from "./model-config.ts";
 import { NativePolicy } from "./native-policy.ts";
-import { ADAMW, GRPO, TINY_CONFIG, tinyBatch, tinyPolicy, tinyRequest } from "./test-model.ts";
+import { ADAMW, GRPO, TINY_CONFIG, TINY_MOE_CONFIG, tinyBatch, tinyPolicy, tinyRequest } from "./test-model.ts";
 
 describe("arguments", () => {
   let policy: NativePolicy;
@@ -123,22 +123,42 @@ describe("arguments", () => {
 });
 
 describe("the addon's own checks", () => {
+  const options = {
+    device: "cpu" as const,
+    threads: 1,
+    config: parseModelConfig(TINY_CONFIG).native,
+    weightDtype: "float32" as const,
+    maxContextTokens: 64,
+    kvCacheTokens: 64,
+    maxBatchTokens: 16,
+    maxDraftTokens: 0,
+    maxTrainTokens: 64,
+    recompute: "none" as const,
+    gradientDtype: "float32" as const,
+    pinnedOptimizerState: false,
+  };
+  const invalid = expect.objectContaining({ code: "WS_INVALID_ARGUMENT" });
+
+  test("every field of experts missing, wrong or out of range", async () => {
+    const { NativeEngine } = loadAddon();
+    const { native } = parseModelConfig(TINY_MOE_CONFIG);
+    // biome-ignore lint/suspicious/noExplicitAny: wrong types are the point
+    const start = (change: object): any =>
+      // biome-ignore lint/suspicious/noExplicitAny: wrong types are the point
+      new NativeEngine({ ...options, config: { ...native, moe: { ...native.moe, ...change } } } as any);
+    for (const field of Object.keys(native.moe ?? {})) {
+      for (const bad of [undefined, null, "x", -1]) expect(() => start({ [field]: bad }), field).toThrow(invalid);
+    }
+    for (const layer of [-1, 2]) expect(() => start({ layers: Int32Array.of(layer) })).toThrow(invalid);
+    for (const change of [{ expertsPerToken: 7 }, { numExperts: 1e6 }, { layers: new Int32Array(0) }]) {
+      const engine = start(change);
+      await expect(engine.info()).rejects.toEqual(invalid);
+      await engine.close();
+    }
+  });
+
   test("every method with every argument missing or wrong", async () => {
     const { NativeEngine } = loadAddon();
-    const options = {
-      device: "cpu" as const,
-      threads: 1,
-      config: parseModelConfig(TINY_CONFIG).native,
-      weightDtype: "float32" as const,
-      maxContextTokens: 64,
-      kvCacheTokens: 64,
-      maxBatchTokens: 16,
-      maxTrainTokens: 64,
-      recompute: "none" as const,
-      gradientDtype: "float32" as const,
-      pinnedOptimizerState: false,
-    };
-    const invalid = expect.objectContaining({ code: "WS_INVALID_ARGUMENT" });
     for (const name of Object.keys(options)) {
       // biome-ignore lint/suspicious/noExplicitAny: wrong types are the point
       expect(() => new NativeEngine({ ...options, [name]: undefined } as any), name).toThrow(invalid);

@@ -31,6 +31,17 @@ export interface NativeModelConfig {
   tieWordEmbeddings: boolean;
   qkvBias: boolean;
   qkNorm: boolean;
+  /** Layers whose MLP is a router and experts. */
+  moe?: {
+    numExperts: number;
+    expertsPerToken: number;
+    /** Of one expert. */
+    intermediateSize: number;
+    /** A token's shares are divided by their sum. */
+    normalizeShares: boolean;
+    /** Indices of these layers. */
+    layers: Int32Array;
+  };
 }
 
 export interface NativeEngineOptions {
@@ -41,6 +52,7 @@ export interface NativeEngineOptions {
   maxContextTokens: number;
   kvCacheTokens: number;
   maxBatchTokens: number;
+  maxDraftTokens: number;
   maxTrainTokens: number;
   recompute: "none" | "selective" | "full";
   gradientDtype: "float32" | "bfloat16";
@@ -83,6 +95,9 @@ export interface EngineStats {
   numGeneratedTokens: number;
   /** Prompt tokens of finished requests that came from the prefix cache. */
   numCachedTokens: number;
+  /** Tokens that were guessed and computed, and those of them that were then sampled. */
+  numDraftTokens: number;
+  numRightDrafts: number;
   numPreemptions: number;
   numRunning: number;
   numWaiting: number;
@@ -95,7 +110,10 @@ export interface EngineStats {
     weightsMiB: number;
     kvCacheMiB: number;
     inferenceMiB: number;
-    /** Planned: gradients, moments, master weights and activations; taken by the first training operation. */
+    /**
+     * Planned: gradients, moments, master weights and activations; taken by the first training operation. Of a
+     * mixture of experts, which cannot be trained, what scoring takes.
+     */
     trainingMiB: number;
     allocatedMiB: number;
     peakMiB: number;

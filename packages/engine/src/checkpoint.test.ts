@@ -5,7 +5,7 @@ import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { NativePolicy } from "./native-policy.ts";
 import { openSafetensors, writeSafetensors } from "./safetensors.ts";
-import { ADAMW, TINY_CONFIG, tinyBatch, tinyPolicy, tinyRequest } from "./test-model.ts";
+import { ADAMW, TINY_CONFIG, TINY_MOE_CONFIG, tinyBatch, tinyPolicy, tinyRequest } from "./test-model.ts";
 
 let directory: string;
 beforeAll(async () => {
@@ -107,6 +107,47 @@ describe("Hugging Face folder", () => {
     await using loaded = await NativePolicy.load({ modelDir, device: "cpu", weightDtype });
     const ids = Int32Array.from([1, 2, 3, 4, 5]);
     expect(await loaded.logits(ids)).toEqual(await policy.logits(ids));
+  });
+
+  test.each(["float32", "bfloat16"] as const)("%s mixture of experts, also in shards", async (weightDtype) => {
+    const modelDir = join(directory, `moe-${weightDtype}`);
+    const options = { device: "cpu", weightDtype } as const;
+    await using policy = await NativePolicy.create(TINY_MOE_CONFIG, 1n, options);
+    await policy.saveWeights(modelDir);
+    expect(JSON.parse(await readFile(join(modelDir, "config.json"), "utf8"))).toEqual(TINY_MOE_CONFIG);
+    const names = policy.parameters.map((parameter) => parameter.name);
+    expect(names).toContain("model.layers.0.mlp.gate.weight");
+    expect(names).toContain("model.layers.0.mlp.experts.5.down_proj.weight");
+    expect(names).toContain("model.layers.1.mlp.down_proj.weight");
+
+    // The same tensors in three files, as large checkpoints are published.
+    const shardDir = await mkdtemp(join(directory, "shards-"));
+    await cp(join(modelDir, "config.json"), join(shardDir, "config.json"));
+    await using whole = await openSafetensors(join(modelDir, "model.safetensors"));
+    const weightMap: Record<string, string> = {};
+    for (let shard = 0; shard < 3; shard++) {
+      const file = `model-0000${shard + 1}-of-00003.safetensors`;
+      const tensors = [...whole.tensors.values()].filter((_, index) => index % 3 === shard);
+      for (const { name } of tensors) weightMap[name] = file;
+      await writeSafetensors(
+        join(shardDir, file),
+        tensors.map(({ name, dtype, shape }) => ({ name, dtype, shape, read: () => whole.read(name) })),
+      );
+    }
+    await writeFile(join(shardDir, "model.safetensors.index.json"), JSON.stringify({ weight_map: weightMap }));
+
+    const ids = Int32Array.from([1, 2, 3, 4, 5]);
+    const expected = await policy.logits(ids);
+    for (const folder of [modelDir, shardDir]) {
+      await using loaded = await NativePolicy.load({ modelDir: folder, ...options });
+      expect(await loaded.logits(ids)).toEqual(expected);
+    }
+    delete weightMap["model.layers.0.mlp.experts.3.up_proj.weight"];
+    await writeFile(join(shardDir, "model.safetensors.index.json"), JSON.stringify({ weight_map: weightMap }));
+    await expect(NativePolicy.load({ modelDir: shardDir, ...options })).rejects.toMatchObject({
+      code: "WS_CORRUPT_FILE",
+      message: expect.stringContaining("experts.3.up_proj.weight"),
+    });
   });
 
   test("a missing, misshapen, integer or unknown tensor is named", async () => {

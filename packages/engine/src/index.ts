@@ -7,7 +7,7 @@ export type {
   ParameterInfo,
   TensorKind,
 } from "./binding.ts";
-export { type ModelConfig, parseModelConfig, readModelConfig } from "./model-config.ts";
+export { checkTrainable, type ModelConfig, parseModelConfig, readModelConfig } from "./model-config.ts";
 export { NativePolicy } from "./native-policy.ts";
 export { type CreateOptions, type LoadOptions, loadOptionsSchema } from "./options.ts";
 export {

@@ -17,6 +17,17 @@ const QWEN3 = {
   tie_word_embeddings: true,
 };
 
+const QWEN3_MOE = {
+  ...QWEN3,
+  model_type: "qwen3_moe",
+  num_experts: 8,
+  num_experts_per_tok: 2,
+  moe_intermediate_size: 48,
+  norm_topk_prob: true,
+  decoder_sparse_step: 1,
+  mlp_only_layers: [],
+};
+
 describe("spellings", () => {
   test("qwen3", () => {
     expect(parseModelConfig(QWEN3).native).toEqual({
@@ -63,6 +74,33 @@ describe("spellings", () => {
     expect(native.maxPositionEmbeddings).toBe(131072);
   });
 
+  test("qwen3_moe", () => {
+    const { native } = parseModelConfig(QWEN3_MOE);
+    expect(native).toMatchObject({ intermediateSize: 192, qkvBias: false, qkNorm: true });
+    expect(native.moe).toEqual({
+      numExperts: 8,
+      expertsPerToken: 2,
+      intermediateSize: 48,
+      normalizeShares: true,
+      layers: Int32Array.of(0, 1),
+    });
+  });
+
+  test.each<[string, Record<string, unknown>, number[]]>([
+    ["all", { mlp_only_layers: null }, [0, 1, 2, 3, 4]],
+    ["every second", { decoder_sparse_step: 2 }, [1, 3]],
+    ["all but two", { mlp_only_layers: [0, 3] }, [1, 2, 4]],
+    ["both rules", { decoder_sparse_step: 2, mlp_only_layers: [3] }, [1]],
+  ])("layers with experts: %s", (_what, change, layers) => {
+    const { native } = parseModelConfig({ ...QWEN3_MOE, num_hidden_layers: 5, ...change });
+    expect([...(native.moe?.layers ?? [])]).toEqual(layers);
+  });
+
+  test("no layer with experts is a dense model", () => {
+    expect(parseModelConfig({ ...QWEN3_MOE, mlp_only_layers: [0, 1] }).native).not.toHaveProperty("moe");
+    expect(parseModelConfig({ ...QWEN3, num_experts: 8 }).native).not.toHaveProperty("moe");
+  });
+
   test("the object is kept as it was", () => {
     const raw = { ...QWEN3, something_new: [1, 2] };
     expect(parseModelConfig(raw).raw).toBe(raw);
@@ -71,7 +109,9 @@ describe("spellings", () => {
 
 describe("refused", () => {
   test.each<[string, Record<string, unknown>, string, string]>([
-    ["another architecture", { model_type: "qwen3_moe" }, "WS_UNSUPPORTED", "qwen3_moe"],
+    ["another architecture", { model_type: "qwen2_moe" }, "WS_UNSUPPORTED", "qwen2_moe"],
+    ["a name that every object has", { model_type: "toString" }, "WS_UNSUPPORTED", "toString"],
+    ["quantized weights", { quantization_config: { quant_method: "fp8" } }, "WS_UNSUPPORTED", "quantization_config"],
     ["another activation", { hidden_act: "gelu" }, "WS_UNSUPPORTED", "hidden_act"],
     ["a sliding window", { use_sliding_window: true }, "WS_UNSUPPORTED", "sliding"],
     ["a sliding layer", { layer_types: ["full_attention", "sliding_attention"] }, "WS_UNSUPPORTED", "sliding"],
@@ -87,6 +127,21 @@ describe("refused", () => {
     expect(() => parseModelConfig({ ...QWEN3, ...change }, "some/config.json")).toThrow(
       expect.objectContaining({ code, message: expect.stringMatching(new RegExp(`some/config.json.*${hint}`)) }),
     );
+  });
+
+  test.each<[string, Record<string, unknown>, string]>([
+    ["no number of experts", { num_experts: undefined }, "num_experts"],
+    ["no experts", { num_experts: 0 }, "num_experts"],
+    ["no choice", { num_experts_per_tok: undefined }, "num_experts_per_tok"],
+    ["more chosen than there are", { num_experts_per_tok: 9 }, "num_experts_per_tok 9 is above num_experts 8"],
+    ["no width", { moe_intermediate_size: undefined }, "moe_intermediate_size"],
+    ["no word on normalization", { norm_topk_prob: undefined }, "norm_topk_prob"],
+    ["a step of 0", { decoder_sparse_step: 0 }, "decoder_sparse_step"],
+    ["a layer that is not there", { mlp_only_layers: [2] }, "mlp_only_layers names layer 2"],
+    ["a layer below 0", { mlp_only_layers: [-1] }, "mlp_only_layers"],
+  ])("experts: %s", (_what, change, hint) => {
+    const invalid = { code: "WS_INVALID_ARGUMENT", message: expect.stringMatching(new RegExp(`config.json.*${hint}`)) };
+    expect(() => parseModelConfig({ ...QWEN3_MOE, ...change })).toThrow(expect.objectContaining(invalid));
   });
 
   test.each([null, 5, "qwen3", []])("%j is no config", (raw) => {

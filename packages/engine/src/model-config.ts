@@ -1,4 +1,4 @@
-// Reads config.json of a Qwen3 or Qwen2 checkpoint, in the spelling of transformers 4 and 5. Owns the defaults.
+// Reads config.json of a Qwen3, Qwen3-MoE or Qwen2 checkpoint, in the spelling of transformers 4 and 5. Owns the defaults.
 import { readFile } from "node:fs/promises";
 import { join } from "node:path";
 import { errorMessage, invalidInput, WideSeekError } from "@wideseek/spec";
@@ -24,6 +24,13 @@ const ropeSchema = z
   })
   .nullish();
 
+/** model_type, and what it decides. */
+const ARCHITECTURES = {
+  qwen3: { qkvBias: false, qkNorm: true, moe: false },
+  qwen3_moe: { qkvBias: false, qkNorm: true, moe: true },
+  qwen2: { qkvBias: true, qkNorm: false, moe: false },
+} as const;
+
 const configSchema = z.object({
   model_type: z.string(),
   vocab_size: count,
@@ -44,6 +51,16 @@ const configSchema = z.object({
   use_sliding_window: z.boolean().nullish(),
   layer_types: z.array(z.string()).nullish(),
   initializer_range: z.number().positive().default(0.02),
+  quantization_config: z.unknown().optional(),
+});
+/** Fields of qwen3_moe alone; those that transformers always writes are required. */
+const moeSchema = z.object({
+  num_experts: count,
+  num_experts_per_tok: count,
+  moe_intermediate_size: count,
+  norm_topk_prob: z.boolean(),
+  decoder_sparse_step: count.default(1),
+  mlp_only_layers: z.array(z.int().min(0)).nullish(),
 });
 type HuggingFaceConfig = z.output<typeof configSchema>;
 
@@ -77,18 +94,20 @@ export function parseModelConfig(raw: unknown, where = "config.json"): ModelConf
     new WideSeekError("WS_UNSUPPORTED", `${where}: ${what}`, { op: "readModelConfig", details: { where } });
   // First, so that another architecture is named as such and not by a field that it lacks.
   const type = typeof raw === "object" && raw !== null && "model_type" in raw ? raw.model_type : undefined;
-  if (type !== undefined && type !== "qwen3" && type !== "qwen2") {
-    throw unsupported(`model_type ${JSON.stringify(type)}; supported are "qwen3" and "qwen2"`);
+  if (type !== undefined && !(typeof type === "string" && Object.hasOwn(ARCHITECTURES, type))) {
+    const known = Object.keys(ARCHITECTURES).join(", ");
+    throw unsupported(`model_type ${JSON.stringify(type)}; supported are ${known}`);
   }
   const parsed = configSchema.safeParse(raw);
   if (!parsed.success) throw invalidInput(where, parsed.error);
   const config = parsed.data;
-  const isQwen3 = config.model_type === "qwen3";
+  const { qkvBias, qkNorm, moe } = ARCHITECTURES[config.model_type as keyof typeof ARCHITECTURES];
+  if (config.quantization_config != null) throw unsupported("quantized weights (quantization_config)");
   if (config.hidden_act !== "silu") throw unsupported(`hidden_act ${JSON.stringify(config.hidden_act)}`);
   if (config.use_sliding_window || config.layer_types?.some((layer) => layer !== "full_attention")) {
     throw unsupported("sliding-window attention");
   }
-  if (isQwen3 && config.attention_bias) throw unsupported("attention_bias true for qwen3");
+  if (!qkvBias && config.attention_bias) throw unsupported(`attention_bias true for ${config.model_type}`);
 
   const headDim = config.head_dim ?? Math.floor(config.hidden_size / config.num_attention_heads);
   const numKvHeads = config.num_key_value_heads ?? config.num_attention_heads;
@@ -124,11 +143,55 @@ export function parseModelConfig(raw: unknown, where = "config.json"): ModelConf
       ropeTheta: rope.rope_theta ?? config.rope_theta ?? 10_000,
       ...(yarn ? { yarn } : {}),
       tieWordEmbeddings: config.tie_word_embeddings,
-      qkvBias: !isQwen3,
-      qkNorm: isQwen3,
+      qkvBias,
+      qkNorm,
+      ...(moe ? moeOf(raw, config.num_hidden_layers, where, invalid) : {}),
     },
     initializerRange: config.initializer_range,
     raw: raw as Record<string, unknown>,
+  };
+}
+
+/** @throws WS_UNSUPPORTED, opening with `what`: there is no backward pass through experts */
+export function checkTrainable({ native }: ModelConfig, what: string): void {
+  if (!native.moe) return;
+  throw new WideSeekError(
+    "WS_UNSUPPORTED",
+    `${what}: a mixture of experts generates and scores, it cannot be trained`,
+    {
+      op: "checkTrainable",
+    },
+  );
+}
+
+/** Which layers have experts: transformers, modeling_qwen3_moe.py, Qwen3MoeDecoderLayer. */
+function moeOf(
+  raw: unknown,
+  numLayers: number,
+  where: string,
+  invalid: (message: string) => WideSeekError,
+): Pick<NativeModelConfig, "moe"> {
+  const parsed = moeSchema.safeParse(raw);
+  if (!parsed.success) throw invalidInput(where, parsed.error);
+  const config = parsed.data;
+  if (config.num_experts_per_tok > config.num_experts) {
+    throw invalid(`num_experts_per_tok ${config.num_experts_per_tok} is above num_experts ${config.num_experts}`);
+  }
+  const dense = new Set(config.mlp_only_layers ?? []);
+  const absent = [...dense].find((layer) => layer >= numLayers);
+  if (absent !== undefined) throw invalid(`mlp_only_layers names layer ${absent}, the model has ${numLayers}`);
+  const layers = Array.from({ length: numLayers }, (_, layer) => layer).filter(
+    (layer) => !dense.has(layer) && (layer + 1) % config.decoder_sparse_step === 0,
+  );
+  if (layers.length === 0) return {};
+  return {
+    moe: {
+      numExperts: config.num_experts,
+      expertsPerToken: config.num_experts_per_tok,
+      intermediateSize: config.moe_intermediate_size,
+      normalizeShares: config.norm_topk_prob,
+      layers: Int32Array.from(layers),
+    },
   };
 }
 

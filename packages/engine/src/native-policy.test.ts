@@ -5,7 +5,8 @@ import { promisify } from "node:util";
 import { Worker } from "node:worker_threads";
 import { WideSeekError } from "@wideseek/spec";
 import { describe, expect, test, vi } from "vitest";
-import { ADAMW, GRPO, TINY_CONFIG, tinyBatch, tinyPolicy, tinyRequest } from "./test-model.ts";
+import { NativePolicy } from "./native-policy.ts";
+import { ADAMW, GRPO, TINY_CONFIG, TINY_MOE_CONFIG, tinyBatch, tinyPolicy, tinyRequest } from "./test-model.ts";
 
 describe("generation", () => {
   test("streams every token once, in order", async () => {
@@ -125,6 +126,34 @@ describe("training beside generation", () => {
     expect(Number.isFinite(gradNorm)).toBe(false);
     expect(policy.version).toBe(0n);
     expect(await policy.readTensor("weight", "model.norm.weight")).toEqual(before);
+  });
+});
+
+describe("a mixture of experts", () => {
+  const options = { device: "cpu", threads: 1, weightDtype: "bfloat16", maxTrainTokens: 256 } as const;
+
+  test("generates and scores; whatever would train it is refused at the call", async () => {
+    await using policy = await NativePolicy.create(TINY_MOE_CONFIG, 1n, options);
+    const refused = { code: "WS_UNSUPPORTED", message: expect.stringContaining("mixture of experts") };
+    await expect(policy.forwardBackward(tinyBatch(), GRPO)).rejects.toMatchObject(refused);
+    await expect(policy.optimizerStep(ADAMW)).rejects.toMatchObject(refused);
+    await expect(policy.saveCheckpoint(join("no", "such", "folder"))).rejects.toMatchObject(refused);
+    await expect(policy.loadCheckpoint(join("no", "such", "folder"))).rejects.toMatchObject(refused);
+    expect((await policy.generate(tinyRequest())).tokenIds).toHaveLength(10);
+  });
+
+  test("its memory plan holds, and has no gradients in it", async () => {
+    await using policy = await NativePolicy.create({ ...TINY_MOE_CONFIG, num_experts: 1000 }, 1n, options);
+    const { memory: before } = await policy.stats();
+    await policy.generate(tinyRequest());
+    await policy.logprobs(tinyBatch(), 1);
+    const { memory } = await policy.stats();
+    expect(memory.allocatedMiB).toBeGreaterThan(before.allocatedMiB);
+    expect(memory.peakMiB).toBeLessThanOrEqual(
+      memory.weightsMiB + memory.kvCacheMiB + memory.inferenceMiB + memory.trainingMiB,
+    );
+    // Gradients, moments and master weights would be 8 times bfloat16 weights.
+    expect(memory.trainingMiB).toBeLessThan(memory.weightsMiB);
   });
 });
 

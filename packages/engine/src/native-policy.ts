@@ -15,7 +15,7 @@ import {
 import { loadAddon } from "./addon.ts";
 import type { EngineStats, NativeEngine, ParameterInfo, TensorKind } from "./binding.ts";
 import { loadWeights, openCheckpoint, saveCheckpoint, saveWeights } from "./checkpoint.ts";
-import { type ModelConfig, parseModelConfig, readModelConfig } from "./model-config.ts";
+import { checkTrainable, type ModelConfig, parseModelConfig, readModelConfig } from "./model-config.ts";
 import { fromNative } from "./native-error.ts";
 import {
   type CreateOptions,
@@ -159,12 +159,15 @@ export class NativePolicy implements Trainer {
     return await fromNative(() => this.#parts.engine.logprobs(batch, temperature));
   }
 
+  /** @throws WS_UNSUPPORTED for a mixture of experts, here and where moments are read or written */
   async forwardBackward(batch: PackedBatch, loss: LossSettings): Promise<LossStats> {
+    checkTrainable(this.#parts.config, "forwardBackward");
     checkTrainingBatch(batch, loss, this.#parts.limits);
     return await fromNative(() => this.#parts.engine.forwardBackward(batch, loss));
   }
 
   async optimizerStep(settings: OptimizerSettings): Promise<OptimizerStepResult> {
+    checkTrainable(this.#parts.config, "optimizerStep");
     checkOptimizerSettings(settings);
     const result = await fromNative(() => this.#parts.engine.optimizerStep(settings));
     if (!result.skipped) this.#version += 1n;
@@ -193,11 +196,13 @@ export class NativePolicy implements Trainer {
   }
 
   async saveCheckpoint(directory: string): Promise<void> {
+    checkTrainable(this.#parts.config, "saveCheckpoint");
     await fromNative(() => saveCheckpoint(this.#parts.engine, this.parameters, this.#parts.config.raw, directory));
   }
 
   /** Checks all files before it changes anything. Accumulated gradients are dropped. */
   async loadCheckpoint(directory: string): Promise<void> {
+    checkTrainable(this.#parts.config, "loadCheckpoint");
     await fromNative(async () => {
       await using checkpoint = await openCheckpoint(this.#parts.engine, this.parameters, directory);
       await checkpoint.apply();
@@ -234,6 +239,7 @@ async function startEngine(config: ModelConfig, options: ResolvedCreateOptions):
       maxContextTokens,
       kvCacheTokens,
       maxBatchTokens: options.maxBatchTokens,
+      maxDraftTokens: options.maxDraftTokens,
       maxTrainTokens: options.maxTrainTokens,
       recompute: options.recompute,
       gradientDtype: options.gradientDtype,

@@ -15,6 +15,7 @@ export interface ResolvedCreateOptions {
   kvCacheTokens?: number | undefined;
   maxTrainTokens: number;
   maxBatchTokens: number;
+  maxDraftTokens: number;
   recompute: "none" | "selective" | "full";
   gradientDtype: "float32" | "bfloat16";
   pinnedOptimizerState: boolean;
@@ -50,6 +51,12 @@ const engineShape = {
   maxBatchTokens: positive
     .default(512)
     .describe("Tokens that one generation step computes, and so also the most requests that run at once."),
+  maxDraftTokens: z
+    .int()
+    .min(0)
+    .max(64)
+    .default(0)
+    .describe("Tokens of an agent that one generation step may guess from its context; 0 = none. Changes no result."),
   recompute: z
     .enum(["none", "selective", "full"])
     .default("none")

@@ -18,6 +18,19 @@ export const TINY_CONFIG = {
   initializer_range: 0.2,
 } as const;
 
+/** Experts in its first layer. */
+export const TINY_MOE_CONFIG: Readonly<Record<string, unknown>> = {
+  ...TINY_CONFIG,
+  architectures: ["Qwen3MoeForCausalLM"],
+  model_type: "qwen3_moe",
+  tie_word_embeddings: false,
+  num_experts: 6,
+  num_experts_per_tok: 2,
+  moe_intermediate_size: 24,
+  norm_topk_prob: true,
+  mlp_only_layers: [1],
+};
+
 export async function tinyPolicy(options: CreateOptions = {}): Promise<NativePolicy> {
   return await NativePolicy.create(TINY_CONFIG, 1n, { device: "cpu", threads: 1, maxTrainTokens: 256, ...options });
 }

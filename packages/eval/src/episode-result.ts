@@ -2,10 +2,14 @@
 import {
   type Episode,
   invalidInput,
+  longestTurnTokens,
+  numContextTokens,
+  numPromptTokens,
   numSampledTokens,
   type RewardBreakdown,
   type Role,
   type StopReason,
+  type Task,
   type Trajectory,
 } from "@wideseek/spec";
 import { z } from "zod";
@@ -16,13 +20,18 @@ export interface AgentResult {
   stopReason: StopReason;
   numTurns: number;
   numSampledTokens: number;
-  /** Tokens of the whole history, given and sampled. */
+  /** Tokens of the longest context, given and sampled. */
   numContextTokens: number;
+  /** Tokens that its model read, the prompts of all calls together. */
+  numPromptTokens: number;
+  /** Tokens of its longest turn, which the reward depends on. */
+  longestTurnTokens: number;
   numSubagentCalls: number;
   numSearches: number;
   numAccesses: number;
   numMalformedCalls: number;
-  numErrors: number;
+  /** What went wrong on the way, at most 50 lines. */
+  errors: string[];
 }
 
 export interface EpisodeResult {
@@ -38,6 +47,22 @@ export interface EpisodeResult {
   agents: AgentResult[];
 }
 
+/** What an evaluation keeps in memory of an episode; the rest lies in the resume file. */
+export interface EpisodeScore {
+  sample: number;
+  reward: RewardBreakdown;
+  seconds: number;
+  /** How the lead or single agent ended. */
+  stopReason: StopReason;
+  /** Of the lead or single agent. */
+  numTurns: number;
+}
+
+export function episodeScore({ sample, reward, seconds, agents }: EpisodeResult): EpisodeScore {
+  const [first] = agents;
+  return { sample, reward, seconds, stopReason: first?.stopReason ?? "error", numTurns: first?.numTurns ?? 0 };
+}
+
 const count: z.ZodType<number> = z.number().int().nonnegative();
 const agentSchema: z.ZodType<AgentResult> = z.strictObject({
   agentId: z.string(),
@@ -46,11 +71,13 @@ const agentSchema: z.ZodType<AgentResult> = z.strictObject({
   numTurns: count,
   numSampledTokens: count,
   numContextTokens: count,
+  numPromptTokens: count,
+  longestTurnTokens: count,
   numSubagentCalls: count,
   numSearches: count,
   numAccesses: count,
   numMalformedCalls: count,
-  numErrors: count,
+  errors: z.array(z.string()),
 });
 const tableSchema = z.strictObject({
   itemPrecision: z.number(),
@@ -83,6 +110,9 @@ const resultSchema: z.ZodType<EpisodeResult> = z.strictObject({
   agents: z.array(agentSchema).min(1),
 });
 
+const MAX_ERRORS = 50;
+const MAX_ERROR_CHARACTERS = 500;
+
 function agentResult(trajectory: Trajectory): AgentResult {
   return {
     agentId: trajectory.agentId,
@@ -90,12 +120,14 @@ function agentResult(trajectory: Trajectory): AgentResult {
     stopReason: trajectory.stopReason,
     numTurns: trajectory.numTurns,
     numSampledTokens: numSampledTokens(trajectory),
-    numContextTokens: trajectory.segments.reduce((sum, segment) => sum + segment.tokenIds.length, 0),
+    numContextTokens: numContextTokens(trajectory),
+    numPromptTokens: numPromptTokens(trajectory),
+    longestTurnTokens: longestTurnTokens(trajectory),
     numSubagentCalls: trajectory.numSubagentCalls,
     numSearches: trajectory.numSearches,
     numAccesses: trajectory.numAccesses,
     numMalformedCalls: trajectory.numMalformedCalls,
-    numErrors: trajectory.errors.length,
+    errors: trajectory.errors.slice(0, MAX_ERRORS).map((error) => error.slice(0, MAX_ERROR_CHARACTERS)),
   };
 }
 
@@ -110,6 +142,20 @@ export function episodeResult(episode: Episode, reward: RewardBreakdown): Episod
     seconds: episode.seconds,
     agents: episode.trajectories.map(agentResult),
   };
+}
+
+/** The episode as far as scoring needs it: the answer, how agents ended, what they used; not what was said. */
+export function episodeToJudge(
+  task: Task,
+  { sample, seed, workflow, answer, seconds, agents }: EpisodeResult,
+): Episode {
+  const trajectories = agents.map((agent, index): Trajectory => {
+    const { longestTurnTokens: numTokens, ...counts } = agent;
+    const transcript = [{ kind: "sampled", text: "", numTokens, numPromptTokens: 0 }] as const;
+    const prompt = index === 0 ? task.question : "";
+    return { ...counts, prompt, answer: index === 0 ? answer : "", segments: [], transcript: [...transcript] };
+  });
+  return { task, sample, seed: BigInt(seed), workflow, trajectories, seconds };
 }
 
 /** @throws WS_INVALID_ARGUMENT naming `where` and the key */

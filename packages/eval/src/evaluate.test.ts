@@ -1,8 +1,8 @@
 import { mkdtemp, readFile, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import type { Episode } from "@wideseek/spec";
-import { afterEach, beforeEach, describe, expect, test } from "vitest";
+import { type Episode, longestTurnTokens, type RewardBreakdown } from "@wideseek/spec";
+import { afterEach, beforeEach, describe, expect, test, vi } from "vitest";
 import { type EvaluateOptions, episodeSeed, evaluate } from "./evaluate.ts";
 import { episodeOf, tableReward, tableTask } from "./testing.ts";
 
@@ -55,7 +55,8 @@ describe("evaluate", () => {
         concurrency: 3,
         runEpisode: async (task, sample, seed) => {
           most = Math.max(most, ++running);
-          await new Promise(setImmediate);
+          // Episodes start one by one, in turns of the event loop.
+          for (let turn = 0; turn < 6; turn++) await new Promise(setImmediate);
           running--;
           seeds.add(seed);
           return episodeOf(task, sample, seed);
@@ -75,14 +76,66 @@ describe("evaluate", () => {
     expect(report.measures.itemF1?.avg).toMatchObject({ mean: 1, numTasks: 2 });
   });
 
+  test("asks the judge again before an episode counts as not judged", async () => {
+    const pauses: number[] = [];
+    let numScored = 0;
+    const judgeAgain = {
+      attempts: 3,
+      pause: async (numAttempts: number) => {
+        pauses.push(numAttempts);
+      },
+    };
+    const score = async (episode: Episode) => {
+      numScored++;
+      // "a" is judged at the second attempt, "b" never.
+      const { instanceId } = episode.task;
+      return tableReward(1, instanceId === "c" || (instanceId === "a" && numScored === 2));
+    };
+    const report = await evaluate(options({ samples: 1, concurrency: 1, judgeAgain, score }));
+    expect(pauses).toEqual([1, 1, 2]);
+    expect(report).toMatchObject({ numUnjudged: 1, measures: { itemF1: { avg: { mean: 1, numTasks: 2 } } } });
+    expect(report.failures.unjudged).toEqual([{ kind: "rule judge", count: 1 }]);
+  });
+
+  test("scores languages and sets apart, and sets as equals", async () => {
+    const mixed = [
+      { ...tableTask("a"), dataset: "x" },
+      { ...tableTask("b"), dataset: "y" },
+      { ...tableTask("c"), dataset: "y", language: "zh" as const },
+    ];
+    const report = await evaluate(
+      options({ tasks: mixed, score: async ({ task }) => tableReward(task.instanceId === "a" ? 1 : 0) }),
+    );
+    const found = report.parts.map(({ by, value, numTasks, measures }) => [
+      by,
+      value,
+      numTasks,
+      measures.itemF1?.avg.mean,
+    ]);
+    expect(found).toEqual([
+      ["language", "en", 2, 0.5],
+      ["language", "zh", 1, 0],
+      ["dataset", "x", 1, 1],
+      ["dataset", "y", 2, 0],
+    ]);
+    expect(report.macro?.itemF1?.avg.mean).toBe(0.5);
+    expect(report.measures.itemF1?.avg.mean).toBeCloseTo(1 / 3, 12);
+    expect(report.tasks[2]).toMatchObject({ language: "zh", dataset: "y" });
+  });
+
   test("after a failure nothing new starts and the rest in flight ends first", async () => {
     const ended: string[] = [];
     let started = 0;
+    const second = Promise.withResolvers<void>();
     const failing = evaluate(
       options({
         concurrency: 2,
         runEpisode: async (task, sample, seed) => {
-          if (started++ === 0) throw new Error("engine broken");
+          if (started++ === 0) {
+            await second.promise;
+            throw new Error("engine broken");
+          }
+          second.resolve();
           await new Promise(setImmediate);
           ended.push(`${task.instanceId}${sample}`);
           return episodeOf(task, sample, seed);
@@ -119,6 +172,26 @@ describe("evaluate", () => {
   });
 });
 
+describe("memory", () => {
+  test("long traces and answers are on disk, not in the report", async () => {
+    const resumeFile = join(directory, "results.jsonl");
+    const answer = "x".repeat(100_000);
+    const report = await evaluate(
+      options({
+        tasks: Array.from({ length: 50 }, (_, index) => tableTask(`t${index}`)),
+        resumeFile,
+        runEpisode: async (task, sample, seed) => {
+          const episode = episodeOf(task, sample, seed);
+          for (const trajectory of episode.trajectories) trajectory.answer = answer;
+          return episode;
+        },
+      }),
+    );
+    expect(JSON.stringify(report).length).toBeLessThan(100 * 700);
+    expect((await readFile(resumeFile, "utf8")).length).toBeGreaterThan(100 * 100_000);
+  });
+});
+
 describe("resuming", () => {
   test("an evaluation stopped anywhere runs every episode exactly once and reports the same", async () => {
     const expected = await evaluate(options());
@@ -152,6 +225,31 @@ describe("resuming", () => {
     const again = await readFile(resumeFile, "utf8");
     expect(again.split("\n")).toHaveLength(whole.split("\n").length);
     expect((await evaluate(options({ resumeFile }))).numResumed).toBe(6);
+  });
+
+  test("what could not be judged is judged later, from the answer that was kept", async () => {
+    const resumeFile = join(directory, "results.jsonl");
+    const rewards = new Map<string, RewardBreakdown>();
+    const score = async (episode: Episode, up: boolean): Promise<RewardBreakdown> => {
+      const [lead, subagent] = episode.trajectories;
+      // All that rewards depend on: the answer, how agents ended, their accesses and longest turns.
+      const seen = [lead?.answer, lead?.stopReason, subagent?.numAccesses, lead && longestTurnTokens(lead)];
+      const reward = { ...tableReward(1, up || episode.task.instanceId !== "b"), reason: JSON.stringify(seen) };
+      const key = `${episode.task.instanceId}${episode.sample}`;
+      expect(reward.reason).toBe((rewards.get(key) ?? reward).reason);
+      rewards.set(key, reward);
+      return reward;
+    };
+    const outage = await evaluate(options({ resumeFile, score: (episode) => score(episode, false) }));
+    expect(outage.numUnjudged).toBe(2);
+    const ran = vi.fn(options().runEpisode);
+    for (const numResumed of [4, 6]) {
+      const again = options({ resumeFile, runEpisode: ran, score: (episode) => score(episode, true) });
+      const report = await evaluate(again);
+      expect(report).toMatchObject({ numResumed, numUnjudged: 0, numEpisodes: 6 });
+      expect(report.statistics).toEqual(outage.statistics);
+    }
+    expect(ran).not.toHaveBeenCalled();
   });
 
   test("more samples go on from fewer", async () => {

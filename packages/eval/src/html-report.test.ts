@@ -186,3 +186,29 @@ describe("writeHtmlReport", () => {
     });
   });
 });
+
+test("shows languages and sets apart, what was left out and what failed", async () => {
+  const report = await evaluate({
+    tasks: [
+      { ...tableTask("a"), dataset: evil },
+      { ...tableTask("b"), language: "zh", dataset: "y" },
+    ],
+    samples: 1,
+    concurrency: 1,
+    runEpisode: async (task, sample, seed) => {
+      const episode = episodeOf(task, sample, seed);
+      episode.trajectories[1]?.errors.push(`turn 3: search: ${evil} 503`);
+      return episode;
+    },
+    score: async ({ task }) => tableReward(0.5, task.instanceId === "a"),
+  });
+  await mkdir(join(directory, "eval"));
+  await writeFile(join(directory, "eval/mas.json"), JSON.stringify({ ...report, leftOut: ["ws_en_9"] }));
+  const html = await readFile(await writeHtmlReport(directory), "utf8");
+  expect(html).toContain("<td>language zh</td>");
+  expect(html).toContain("mean of the sets");
+  expect(html).toMatch(/1 questions have no gold table and are in no score: ws_en_9/);
+  expect(html).toContain("<td>not judged</td><td>rule judge</td><td>1</td>");
+  expect(html).toMatch(/<td>agents<\/td><td>search: .* #<\/td><td>2<\/td>/);
+  expect(html).not.toContain("<script>");
+});

@@ -5,6 +5,7 @@ import { atBoundary } from "@wideseek/spec";
 import { escapeHtml } from "./html.ts";
 import { curvesHtml } from "./report-charts.ts";
 import { headerHtml, legendHtml } from "./report-header.ts";
+import { failuresHtml, partsHtml } from "./report-parts.ts";
 import { scoresHtml } from "./report-scores.ts";
 import { type RunDirectory, readRunDirectory } from "./run-directory.ts";
 import { sweepChart } from "./sweep.ts";
@@ -50,7 +51,9 @@ ${headerHtml(run)}
 ${legendHtml(run)}
 <h2>Held-out scores</h2>
 ${scoresHtml(run)}
+${partsHtml(run)}
 ${sweepsHtml(run)}
+${failuresHtml(run)}
 <h2>Training</h2>
 ${curvesHtml(run)}
 <h2>Episodes</h2>

@@ -1,11 +1,13 @@
 import fc from "fast-check";
 import { describe, expect, test } from "vitest";
-import { aggregateMeasures, atK, estimateMean } from "./metrics.ts";
+import { estimateMean } from "./bootstrap.ts";
+import { aggregateMeasures, atK, macroAtK, macroMeasures } from "./metrics.ts";
 import { tableReward } from "./testing.ts";
 
 describe("atK", () => {
   test("averages within a task first, then over tasks (WideSearch avg_n, max_n)", () => {
-    const { avg, max, pass } = atK([[0, 0.5, 1], [0.25], []]);
+    const { avg, max, min, pass } = atK([[0, 0.5, 1], [0.25], []]);
+    expect(min.mean).toBeCloseTo((0 + 0.25) / 2, 12);
     expect(avg.mean).toBeCloseTo((0.5 + 0.25) / 2, 12);
     expect(max.mean).toBeCloseTo((1 + 0.25) / 2, 12);
     expect(pass.mean).toBe(0.5);
@@ -67,5 +69,23 @@ describe("aggregateMeasures", () => {
     const { table: _, ...noTable } = tableReward(0);
     const measures = aggregateMeasures([{ kind: "table", rewards: [noTable, tableReward(1)] }]);
     expect(measures.itemF1?.avg.mean).toBe(0.5);
+  });
+});
+
+describe("macro averages", () => {
+  test("count every set the same, however many tasks it has", () => {
+    const large = Array.from({ length: 100 }, () => [1]);
+    const { avg, pass } = macroAtK([large, [[0], [0.5]], []]);
+    expect(avg.mean).toBeCloseTo((1 + 0.25) / 2, 12);
+    expect(pass.mean).toBe(0.5);
+    expect(avg.numTasks).toBe(102);
+    expect(avg.low).toBeLessThan(avg.mean);
+    expect(macroAtK([large, large]).avg).toMatchObject({ mean: 1, low: 1, high: 1 });
+  });
+
+  test("have the measures of the sets only", () => {
+    const measures = macroMeasures([[{ kind: "table", rewards: [tableReward(1), tableReward(0, false)] }]]);
+    expect(measures.itemF1?.avg.mean).toBe(1);
+    expect(measures.qaScore).toBeUndefined();
   });
 });

@@ -1,21 +1,15 @@
-// Avg@k, Max@k and Pass@k over tasks x samples, with bootstrap confidence intervals. Owns no episodes and no files.
+// Avg@k, Max@k, Min@k and Pass@k over tasks x samples, with confidence intervals. Owns no episodes and no files.
 import type { RewardBreakdown, Task } from "@wideseek/spec";
+import { type BootstrapSettings, bootstrap, defaultBootstrap, type Estimate, estimateMean, mean } from "./bootstrap.ts";
 
-/** A mean over tasks with a percentile bootstrap interval (tasks resampled, samples of a task kept together). */
-export interface Estimate {
-  mean: number;
-  low: number;
-  high: number;
-  /** Tasks that had at least one judged sample. */
-  numTasks: number;
-}
-
-/** One measure over k samples a task (WideSearch: avg_n, max_n; Pass@n is max_n of success). */
+/** One measure over k samples a task (WideSearch: avg_n, max_n, min_n; Pass@n is max_n of success). */
 export interface AtK {
   /** Mean over the samples of a task, then over tasks. */
   avg: Estimate;
   /** Best sample of a task, then mean over tasks. */
   max: Estimate;
+  /** Worst sample of a task, then mean over tasks. */
+  min: Estimate;
   /** Share of tasks with a sample that reached 1. */
   pass: Estimate;
 }
@@ -34,69 +28,61 @@ export type TableMeasure = (typeof tableMeasures)[number];
 export type QaMeasure = (typeof qaMeasures)[number];
 export type Measure = TableMeasure | QaMeasure;
 
-export interface BootstrapSettings {
-  numResamples: number;
-  /** e.g. 0.95 */
-  confidence: number;
-  seed: number;
-}
-
-export const defaultBootstrap: BootstrapSettings = { numResamples: 1000, confidence: 0.95, seed: 0 };
-
-/** Uniform numbers in [0, 1) from a 32-bit counter (mulberry32); enough to pick bootstrap indices reproducibly. */
-function uniformGenerator(seed: number): () => number {
-  let state = seed >>> 0;
-  return () => {
-    state = (state + 0x6d2b79f5) >>> 0;
-    let mixed = Math.imul(state ^ (state >>> 15), state | 1);
-    mixed = (mixed + Math.imul(mixed ^ (mixed >>> 7), mixed | 61)) ^ mixed;
-    return ((mixed ^ (mixed >>> 14)) >>> 0) / 2 ** 32;
-  };
-}
-
-function mean(values: readonly number[]): number {
-  return values.reduce((sum, value) => sum + value, 0) / values.length;
-}
-
-/** Linear interpolation between order statistics; `sorted` ascending and not empty. */
-function quantile(sorted: readonly number[], share: number): number {
-  const position = share * (sorted.length - 1);
-  const below = sorted[Math.floor(position)] ?? Number.NaN;
-  const above = sorted[Math.ceil(position)] ?? Number.NaN;
-  return below + (above - below) * (position - Math.floor(position));
-}
-
-/** Mean of one value a task with its interval. NaN everywhere when `values` is empty: nothing measured is not 0. */
-export function estimateMean(values: readonly number[], settings: BootstrapSettings = defaultBootstrap): Estimate {
-  const numTasks = values.length;
-  if (numTasks === 0) return { mean: Number.NaN, low: Number.NaN, high: Number.NaN, numTasks };
-  const uniform = uniformGenerator(settings.seed);
-  const means = Array.from({ length: settings.numResamples }, () => {
-    let sum = 0;
-    for (let draw = 0; draw < numTasks; draw++) sum += values[Math.floor(uniform() * numTasks)] ?? 0;
-    return sum / numTasks;
-  }).sort((a, b) => a - b);
-  const tail = (1 - settings.confidence) / 2;
-  return { mean: mean(values), low: quantile(means, tail), high: quantile(means, 1 - tail), numTasks };
-}
-
-/** `samplesByTask`: the judged values of each task; a task without any is left out of all three estimates. */
+/** `samplesByTask`: the judged values of each task; a task without any is left out of all estimates. */
 export function atK(
   samplesByTask: readonly (readonly number[])[],
   settings: BootstrapSettings = defaultBootstrap,
 ): AtK {
   const judged = samplesByTask.filter((samples) => samples.length > 0);
-  return {
-    avg: estimateMean(judged.map(mean), settings),
-    max: estimateMean(
-      judged.map((samples) => Math.max(...samples)),
+  return mapStatistics((statistic) => estimateMean(judged.map(statistic), settings));
+}
+
+/**
+ * The same over several sets of tasks, every set counting the same however many tasks it has. The interval resamples
+ * tasks of all sets together, without strata; a set that a resample does not hold is not in its mean.
+ */
+export function macroAtK(
+  sets: readonly (readonly (readonly number[])[])[],
+  settings: BootstrapSettings = defaultBootstrap,
+): AtK {
+  const judged = sets.map((tasks) => tasks.filter((samples) => samples.length > 0)).filter((tasks) => tasks.length > 0);
+  return mapStatistics((statistic) => {
+    const values = judged.flatMap((tasks, set) => tasks.map((samples) => ({ set, value: statistic(samples) })));
+    return bootstrap(
+      values.length,
+      (pick) => {
+        const sums = new Float64Array(judged.length);
+        const counts = new Float64Array(judged.length);
+        for (let draw = 0; draw < values.length; draw++) {
+          const { set, value } = values[pick(draw)] as (typeof values)[number];
+          sums[set] = (sums[set] ?? 0) + value;
+          counts[set] = (counts[set] ?? 0) + 1;
+        }
+        const means = judged.flatMap((_, set) =>
+          (counts[set] ?? 0) > 0 ? [(sums[set] ?? 0) / (counts[set] ?? 1)] : [],
+        );
+        return mean(means);
+      },
       settings,
-    ),
-    pass: estimateMean(
-      judged.map((samples) => (samples.some((value) => value >= 1) ? 1 : 0)),
-      settings,
-    ),
-  };
+    );
+  });
+}
+
+/** What k samples of one task come to. */
+const statistics: Readonly<Record<keyof AtK, (samples: readonly number[]) => number>> = {
+  avg: mean,
+  max: (samples) => Math.max(...samples),
+  min: (samples) => Math.min(...samples),
+  pass: (samples) => (samples.some((value) => value >= 1) ? 1 : 0),
+};
+
+export function taskStatistic(statistic: keyof AtK, samples: readonly number[]): number {
+  return statistics[statistic](samples);
+}
+
+function mapStatistics(estimate: (statistic: (samples: readonly number[]) => number) => Estimate): AtK {
+  const { avg, max, min, pass } = statistics;
+  return { avg: estimate(avg), max: estimate(max), min: estimate(min), pass: estimate(pass) };
 }
 
 /** The value of `measure` in one judged reward, or null where the measure does not apply to the kind of task. */
@@ -128,10 +114,35 @@ export function aggregateMeasures(
     const kind = (tableMeasures as readonly string[]).includes(measure) ? "table" : "qa";
     const matching = tasks.filter((task) => task.kind === kind);
     if (matching.length === 0) continue;
-    const samplesByTask = matching.map((task) =>
-      task.rewards.filter((reward) => reward.judged).map((reward) => measureValue(reward, kind, measure) ?? 0),
+    measures[measure] = atK(
+      matching.map((task) => judgedValues(task, measure)),
+      settings,
     );
-    measures[measure] = atK(samplesByTask, settings);
   }
   return measures;
+}
+
+/** Means over sets of tasks, every set counting the same. */
+export function macroMeasures(
+  sets: readonly (readonly ScoredTask[])[],
+  settings: BootstrapSettings = defaultBootstrap,
+): Partial<Record<Measure, AtK>> {
+  const measures: Partial<Record<Measure, AtK>> = {};
+  for (const measure of [...tableMeasures, ...qaMeasures]) {
+    const values = sets
+      .map((tasks) => tasks.map((task) => judgedValues(task, measure)))
+      .filter((set) => set.some(isSome));
+    if (values.length > 0) measures[measure] = macroAtK(values as number[][][], settings);
+  }
+  return measures;
+}
+
+const isSome = (values: readonly number[]): boolean => values.length > 0;
+
+/** The judged values of a task's samples; none where the measure does not apply to its kind. */
+export function judgedValues({ kind, rewards }: ScoredTask, measure: Measure): number[] {
+  return rewards.flatMap((reward) => {
+    const value = reward.judged ? measureValue(reward, kind, measure) : null;
+    return value === null ? [] : [value];
+  });
 }

@@ -1,7 +1,9 @@
 // Tables of held-out scores: every evaluation of a run, and what changed between before and after. Owns no curves.
+
+import type { Estimate } from "./bootstrap.ts";
 import { escapeHtml } from "./html.ts";
 import { changeCell, fraction, measureTitle } from "./measure-names.ts";
-import type { AtK, Estimate, Measure } from "./metrics.ts";
+import type { AtK, Measure } from "./metrics.ts";
 import type { MetricsRow, RunDirectory } from "./run-directory.ts";
 import { metricTitle } from "./training-charts.ts";
 

@@ -117,6 +117,12 @@ async function readTraces(path: string, maxTraces: number): Promise<Omit<Episode
   return { traces, numTraces };
 }
 
+/** Names of the finished evaluations of a run, without sweeps. @throws WS_IO */
+export async function listEvaluations(directory: string): Promise<string[]> {
+  const files = (await listOptional(join(directory, "eval"), ".json")).sort(beforeFirst);
+  return files.filter((file) => !file.endsWith(".sweep.json")).map((file) => basename(file, ".json"));
+}
+
 /** @throws WS_IO when the folder is missing, WS_CORRUPT_FILE or WS_INVALID_ARGUMENT with file and line */
 export async function readRunDirectory(directory: string, maxTraces = 32): Promise<RunDirectory> {
   await atBoundary("WS_IO", "readRunDirectory", () => readdir(directory));

@@ -1,6 +1,6 @@
 import { expect, test } from "vitest";
 import { evaluate } from "./evaluate.ts";
-import { sweep, sweepChart } from "./sweep.ts";
+import { sweep, sweepChart, sweepTable } from "./sweep.ts";
 import { episodeOf, tableReward, tableTask } from "./testing.ts";
 
 const run = (value: number) =>
@@ -23,6 +23,9 @@ test("evaluates every value in order and draws the curve", async () => {
   const svg = sweepChart([{ name: "before", sweep: report }]);
   expect(svg).toContain("item F1 avg@2 by subagents at most");
   expect(svg.match(/<circle/g)).toHaveLength(4);
+  const lines = sweepTable([{ name: "before", sweep: report }]).split("\n");
+  expect(lines[0]).toContain("| subagents at most | item F1 avg@2 |");
+  expect(lines[2]).toMatch(/^\| before \| 1 \| 0\.100 \(0\.100–0\.100\) .* \| 2 \|$/);
 });
 
 test.each([[[]], [[1, 1]], [[0]], [[1.5]]])("refuses the values %j", async (values) => {

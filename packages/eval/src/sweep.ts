@@ -1,11 +1,15 @@
 // Evaluations over one limit (subagents, turns) and the curve they make.
 import { WideSeekError } from "@wideseek/spec";
 import type { EvaluationReport } from "./evaluate.ts";
-import { measureTitle } from "./measure-names.ts";
+import { markdownTable } from "./markdown.ts";
+import { fraction, measureTitle } from "./measure-names.ts";
 import type { AtK, Measure } from "./metrics.ts";
 import { type ChartSeries, lineChart } from "./plot.ts";
 
-export type SweepParameter = "maxSubagents" | "maxTurns";
+export type SweepParameter = "maxSubagents" | "maxSubagentsPerCall" | "maxTurns";
+
+/** A report without its tasks: a sweep may have twenty points of thousands of tasks. */
+export type SweepPointReport = Omit<EvaluationReport, "tasks">;
 
 export interface SweepOptions {
   parameter: SweepParameter;
@@ -17,7 +21,7 @@ export interface SweepOptions {
 
 export interface SweepPoint {
   value: number;
-  report: EvaluationReport;
+  report: SweepPointReport;
 }
 
 export interface SweepReport {
@@ -37,14 +41,26 @@ export async function sweep(options: SweepOptions): Promise<SweepReport> {
     );
   }
   const points: SweepPoint[] = [];
-  for (const value of options.values) points.push({ value, report: await options.evaluate(value) });
+  for (const value of options.values) {
+    const { tasks: _, ...report } = await options.evaluate(value);
+    points.push({ value, report });
+  }
   return { parameter: options.parameter, points };
 }
 
 const axisLabels: Record<SweepParameter, string> = {
   maxSubagents: "subagents at most",
+  maxSubagentsPerCall: "subagents per turn of the lead at most",
   maxTurns: "turns at most",
 };
+
+function sharedParameter(curves: readonly SweepCurve[]): SweepParameter {
+  const parameter = curves[0]?.sweep.parameter;
+  if (parameter !== undefined && curves.every((curve) => curve.sweep.parameter === parameter)) return parameter;
+  throw new WideSeekError("WS_INVALID_ARGUMENT", "sweep: give at least one curve, all over the same parameter", {
+    op: "sweepChart",
+  });
+}
 
 export interface SweepCurve {
   name: string;
@@ -57,12 +73,7 @@ export function sweepChart(
   measure: Measure = "itemF1",
   statistic: keyof AtK = "avg",
 ): string {
-  const parameter = curves[0]?.sweep.parameter;
-  if (parameter === undefined || curves.some((curve) => curve.sweep.parameter !== parameter)) {
-    throw new WideSeekError("WS_INVALID_ARGUMENT", "sweepChart: give at least one curve, all over the same parameter", {
-      op: "sweepChart",
-    });
-  }
+  const parameter = sharedParameter(curves);
   const series = curves.map((curve): ChartSeries => {
     const points = curve.sweep.points.flatMap(({ value, report }) => {
       const estimate = report.measures[measure]?.[statistic];
@@ -79,4 +90,41 @@ export function sweepChart(
     yRange: [0, 1],
     series,
   });
+}
+
+/** In the order of the published tables. */
+const columns: readonly (readonly [Measure, keyof AtK])[] = [
+  ["itemF1", "avg"],
+  ["itemF1", "max"],
+  ["rowF1", "avg"],
+  ["success", "avg"],
+  ["success", "pass"],
+  ["qaScore", "avg"],
+  ["qaExactMatch", "avg"],
+];
+
+/** The curves as a Markdown table with intervals; measures that no point has are left out. @throws WS_INVALID_ARGUMENT */
+export function sweepTable(curves: readonly SweepCurve[]): string {
+  const parameter = sharedParameter(curves);
+  const points = curves.flatMap(({ name, sweep: { points } }) => points.map((point) => ({ name, ...point })));
+  const shown = columns.filter(([measure, statistic]) =>
+    points.some(({ report }) => Number.isFinite(report.measures[measure]?.[statistic].mean ?? Number.NaN)),
+  );
+  const samples = points[0]?.report.samples ?? 0;
+  const head = [
+    "run",
+    axisLabels[parameter],
+    ...shown.map(([measure, statistic]) => measureTitle(measure, statistic, samples)),
+    "questions",
+  ];
+  const lines = points.map(({ name, value, report }) => [
+    name,
+    String(value),
+    ...shown.map(([measure, statistic]) => {
+      const estimate = report.measures[measure]?.[statistic];
+      return estimate ? `${fraction(estimate.mean)} (${fraction(estimate.low)}–${fraction(estimate.high)})` : "–";
+    }),
+    String(report.numTasks),
+  ]);
+  return markdownTable([head, ...lines]);
 }

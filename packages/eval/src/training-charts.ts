@@ -85,6 +85,7 @@ export const mainCharts: readonly ChartPlan[] = [
 const titles: Readonly<Record<string, string>> = {
   "reward/std": "Reward: standard deviation",
   "reward/unjudged": "Reward: episodes not judged",
+  "reward/judged_again": "Reward: judgements tried again",
   "table/item_f1": "Rollouts: item F1",
   "table/row_f1": "Rollouts: row F1",
   "table/item_precision": "Rollouts: item precision",

@@ -1,7 +1,6 @@
 // The scoring specification of a table task. Owns its WideSearch file form and the rules made of it.
 
-import { invalidInput, WideSeekError } from "@wideseek/spec";
-import { z } from "zod";
+import { invalidInput, type TableEvaluation, tableEvaluationSchema, WideSeekError } from "@wideseek/spec";
 import { cellMetrics, type Metric, type Preprocess, preprocessors } from "./metrics.ts";
 import { normalizeColumnName } from "./table.ts";
 
@@ -27,27 +26,7 @@ export interface TableRules {
 }
 
 /** `evaluation` of a WideSearch task, as published. */
-export interface WideSearchEvaluation {
-  required: string[];
-  unique_columns: string[];
-  eval_pipeline: Record<
-    string,
-    { preprocess: string[]; metric: string[]; criterion?: number | string | null | undefined }
-  >;
-}
-
-export const wideSearchEvaluationSchema: z.ZodType<WideSearchEvaluation> = z.object({
-  required: z.array(z.string()).min(1),
-  unique_columns: z.array(z.string()),
-  eval_pipeline: z.record(
-    z.string(),
-    z.object({
-      preprocess: z.array(z.string()),
-      metric: z.array(z.string()),
-      criterion: z.union([z.number(), z.string()]).nullish(),
-    }),
-  ),
-});
+export type WideSearchEvaluation = TableEvaluation;
 
 /** Told to the judge where a column has no criterion of its own. */
 export const meaningCriterion: string =
@@ -55,7 +34,7 @@ export const meaningCriterion: string =
 
 /** Rules of the WideSearch benchmark. Throws WS_INVALID_ARGUMENT on a specification that cannot be applied. */
 export function wideSearchRules(evaluation: WideSearchEvaluation): TableRules {
-  const parsed = wideSearchEvaluationSchema.safeParse(evaluation);
+  const parsed = tableEvaluationSchema.safeParse(evaluation);
   if (!parsed.success) throw invalidInput("evaluation", parsed.error, evaluation);
   const { required, unique_columns, eval_pipeline } = parsed.data;
   const columns = new Map<string, ColumnRule>();

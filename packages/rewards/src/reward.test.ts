@@ -1,7 +1,8 @@
-import type { Episode, Judge, Segment, Task, Trajectory } from "@wideseek/spec";
+import type { Episode, Judge, Segment, TableTask, Task, Trajectory } from "@wideseek/spec";
 import { describe, expect, it } from "vitest";
 import { RuleJudge } from "./judge.ts";
-import { type ScoreEpisodeOptions, scoreEpisode } from "./reward.ts";
+import { checkTableTask, type ScoreEpisodeOptions, scoreEpisode } from "./reward.ts";
+import type { TableOutcome } from "./table-score.ts";
 
 const tableTask: Task = {
   kind: "table",
@@ -141,5 +142,64 @@ describe("scoreEpisode", () => {
     await expect(scoreEpisode(episode(broken, { answer: full }), options)).rejects.toThrow(
       /task t1: its answer has no table/,
     );
+  });
+});
+
+describe("a task with an evaluation of its own", () => {
+  const task: TableTask = {
+    kind: "table",
+    instanceId: "ws_en_001",
+    question: "All?",
+    language: "en",
+    answer: "Name,Value\nA,100\nB,\n",
+    answerFormat: "csv",
+    uniqueColumns: ["name"],
+    requiredColumns: ["name", "value"],
+    evaluation: {
+      required: ["name", "value"],
+      unique_columns: ["name"],
+      eval_pipeline: {
+        name: { preprocess: ["norm_str"], metric: ["exact_match"] },
+        value: { preprocess: ["extract_number"], metric: ["number_near"], criterion: 0.1 },
+      },
+    },
+  };
+  const answer = "```markdown\n| Name | Value |\n|---|---|\n| A | 109 |\n| C | 1 |\n```";
+  const scoreWith = (options: Partial<ScoreEpisodeOptions>) =>
+    scoreEpisode(episode(task, { answer }), { judge: new RuleJudge(), ...options });
+
+  it("is scored by its columns in a benchmark and by meaning in training", async () => {
+    expect((await scoreWith({ columnRules: "task" })).score).toBe(0.5);
+    expect((await scoreWith({})).score).toBe(0.25);
+  });
+
+  it("shows what was compared", async () => {
+    const outcomes: TableOutcome[] = [];
+    await scoreWith({ columnRules: "task", onTable: (outcome) => outcomes.push(outcome) });
+    expect(outcomes[0]?.details?.()).toEqual({
+      columns: ["name", "value"],
+      keyColumns: ["name"],
+      matched: [{ response: ["A", "109"], target: ["A", "100"], scores: [1, 1] }],
+      missing: [["B", "nan"]],
+      unexpected: [["C", "1"]],
+    });
+  });
+
+  it.each([
+    [{ answer: "Name\nA\n" }, /ws_en_001: gold table: no column value/],
+    [{ answer: "Name,Value\n" }, /ws_en_001: its answer has no table with rows/],
+    [
+      {
+        evaluation: {
+          required: ["name"],
+          unique_columns: ["name"],
+          eval_pipeline: { name: { preprocess: [], metric: ["x"] } },
+        },
+      },
+      /ws_en_001: evaluation: column "name" asks for metric "x"/,
+    ],
+  ])("is checked before a run: %j", (part, message) => {
+    expect(() => checkTableTask(task)).not.toThrow();
+    expect(() => checkTableTask({ ...task, ...part })).toThrow(message);
   });
 });

@@ -4,20 +4,33 @@ import {
   type Episode,
   invalidInput,
   type Judge,
+  longestTurnTokens,
   type QaTask,
   type RewardBreakdown,
   type TableTask,
   WideSeekError,
 } from "@wideseek/spec";
 import { extractBoxed, stripThinking } from "./answer-extract.ts";
-import { trainingRules } from "./evaluation.ts";
+import { type TableRules, trainingRules, wideSearchRules } from "./evaluation.ts";
 import { checkedJudge, judgeOp } from "./judge.ts";
 import { type RewardOptions, rewardOptionsSchema } from "./options.ts";
 import { answerExactMatch, tokenF1 } from "./qa-score.ts";
-import { parseMarkdownTable } from "./table-parse.ts";
-import { scoreTable } from "./table-score.ts";
+import type { Table } from "./table.ts";
+import { parseCsvTable, parseMarkdownTable } from "./table-parse.ts";
+import { goldColumnIndices, scoreTable, type TableOutcome } from "./table-score.ts";
 
-export type ScoreEpisodeOptions = Partial<RewardOptions> & { judge: Judge; signal?: AbortSignal | undefined };
+export type ScoreEpisodeOptions = Partial<RewardOptions> & {
+  judge: Judge;
+  /**
+   * How columns of a table are scored: all by meaning, as training does (default), or as the task's own `evaluation`
+   * states, as benchmarks do; a task without one is scored by meaning.
+   */
+  columnRules?: "meaning" | "task" | undefined;
+  /** Gets what was compared with what, for reports; not called when there was no table to compare. */
+  onTable?: ((outcome: TableOutcome) => void) | undefined;
+  signal?: AbortSignal | undefined;
+};
+type CallOptions = Pick<ScoreEpisodeOptions, "columnRules" | "onTable" | "signal"> & { fence: RewardOptions["fence"] };
 
 /** What the answer itself earned, or why it earned nothing. */
 type AnswerScore = Pick<RewardBreakdown, "score" | "table" | "qa"> | { rejected: string };
@@ -27,7 +40,7 @@ type AnswerScore = Pick<RewardBreakdown, "score" | "table" | "qa"> | { rejected:
  * A judge that fails makes `judged` false; an abort and wrong gold data are thrown.
  */
 export async function scoreEpisode(episode: Episode, options: ScoreEpisodeOptions): Promise<RewardBreakdown> {
-  const { judge, signal, ...settings } = options;
+  const { judge, signal, columnRules, onTable, ...settings } = options;
   const parsed = rewardOptionsSchema.safeParse(settings);
   if (!parsed.success) throw invalidInput("reward options", parsed.error, settings);
   const constants = parsed.data;
@@ -43,7 +56,7 @@ export async function scoreEpisode(episode: Episode, options: ScoreEpisodeOption
     const checked = checkedJudge(judge);
     scored =
       task.kind === "table"
-        ? await scoreTableAnswer(task, answer, constants, checked, signal)
+        ? await scoreTableAnswer(task, answer, checked, { fence: constants.fence, columnRules, onTable, signal })
         : await scoreQaAnswer(task, answer, checked, signal);
   } catch (error) {
     if (!(error instanceof WideSeekError && error.op === judgeOp)) throw error;
@@ -52,7 +65,7 @@ export async function scoreEpisode(episode: Episode, options: ScoreEpisodeOption
   if ("rejected" in scored) return withoutReward(scored.rejected);
 
   const numAccesses = episode.trajectories.reduce((sum, trajectory) => sum + trajectory.numAccesses, 0);
-  const longestTurn = longestTurnTokens(episode);
+  const longestTurn = Math.max(...episode.trajectories.map(longestTurnTokens));
   const toolReward = numAccesses > 0 ? constants.toolReward : 0;
   const lengthPenalty = constants.lengthPenalty * ramp(longestTurn, constants);
   const reasons = [`score ${scored.score.toFixed(3)}`, `${numAccesses} accesses`, `longest turn ${longestTurn} tokens`];
@@ -74,21 +87,46 @@ function withoutReward(reason: string): RewardBreakdown {
 async function scoreTableAnswer(
   task: TableTask,
   answer: string,
-  options: RewardOptions,
   judge: Judge,
-  signal: AbortSignal | undefined,
+  { fence, columnRules, onTable, signal }: CallOptions,
 ): Promise<AnswerScore> {
-  const gold = parseMarkdownTable(task.answer, "last");
+  const { gold, rules } = tableGold(task, columnRules ?? "meaning");
+  const predicted = parseMarkdownTable(answer, fence);
+  if (predicted === undefined) return { rejected: "no table in the answer" };
+  if (predicted.rows.length === 0) return { rejected: "the table in the answer has no rows" };
+  const outcome = await scoreTable(predicted, gold, rules, judge, signal);
+  onTable?.(outcome);
+  const { score, rejected } = outcome;
+  return rejected === undefined ? { score: score.itemF1, table: score } : { rejected };
+}
+
+/**
+ * Gold table and rules of a task.
+ * @throws WS_INVALID_ARGUMENT naming the task when its gold has no rows, lacks a column, or its `evaluation` asks for what
+ *   does not exist
+ */
+function tableGold(task: TableTask, columnRules: "meaning" | "task"): { gold: Table; rules: TableRules } {
+  const gold = task.answerFormat === "csv" ? parseCsvTable(task.answer) : parseMarkdownTable(task.answer, "last");
   if (gold === undefined || gold.rows.length === 0) {
     throw new WideSeekError("WS_INVALID_ARGUMENT", `task ${task.instanceId}: its answer has no table with rows`);
   }
-  const predicted = parseMarkdownTable(answer, options.fence);
-  if (predicted === undefined) return { rejected: "no table in the answer" };
-  if (predicted.rows.length === 0) return { rejected: "the table in the answer has no rows" };
+  if (columnRules === "task" && task.evaluation !== undefined) return { gold, rules: wideSearchRules(task.evaluation) };
   const required = task.requiredColumns.length > 0 ? task.requiredColumns : gold.columns;
-  const rules = trainingRules(required, task.uniqueColumns);
-  const { score, rejected } = await scoreTable(predicted, gold, rules, judge, signal);
-  return rejected === undefined ? { score: score.itemF1, table: score } : { rejected };
+  return { gold, rules: trainingRules(required, task.uniqueColumns) };
+}
+
+/**
+ * Finds before a run what would spoil it at the end: gold tables without rows or columns, metrics that do not exist.
+ * @throws WS_INVALID_ARGUMENT, WS_CORRUPT_FILE naming the task
+ */
+export function checkTableTask(task: TableTask): void {
+  try {
+    const { gold, rules } = tableGold(task, "task");
+    goldColumnIndices(gold, rules.requiredColumns);
+  } catch (error) {
+    if (!(error instanceof WideSeekError) || error.message.startsWith(`task ${task.instanceId}:`)) throw error;
+    throw new WideSeekError(error.code, `task ${task.instanceId}: ${error.message}`, { cause: error });
+  }
 }
 
 async function scoreQaAnswer(
@@ -101,19 +139,6 @@ async function scoreQaAnswer(
   if (boxed === undefined) return { rejected: "no \\boxed{} in the answer" };
   const score = await judge.gradeAnswer(task.question, task.answers, boxed, signal);
   return { score, qa: { exactMatch: answerExactMatch(boxed, task.answers), tokenF1: tokenF1(boxed, task.answers) } };
-}
-
-/** Tokens of the longest turn of any agent. A turn sampled by several policy versions is still one turn. */
-function longestTurnTokens(episode: Episode): number {
-  let longest = 0;
-  for (const { segments } of episode.trajectories) {
-    let turn = 0;
-    for (const segment of segments) {
-      turn = segment.kind === "sampled" ? turn + segment.tokenIds.length : 0;
-      longest = Math.max(longest, turn);
-    }
-  }
-  return longest;
 }
 
 /** 0 up to the start, 1 from the end on, linear between. */

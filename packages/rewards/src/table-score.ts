@@ -20,6 +20,20 @@ export interface TableOutcome {
   score: TableScore;
   /** Why the table could not be compared at all; the score is then 0. */
   rejected?: string | undefined;
+  /** What was compared with what; made when asked for. Undefined for a rejected table. */
+  details?: (() => TableDetails) | undefined;
+}
+
+/** The comparison cell by cell, after columns and keys were aligned and before preprocessing. */
+export interface TableDetails {
+  /** Required columns, normalised. */
+  columns: readonly string[];
+  keyColumns: readonly string[];
+  /** Rows that were found; cells and scores in the order of `columns`. */
+  matched: { response: string[]; target: string[]; scores: number[] }[];
+  /** Gold rows that no predicted row stands for, and predicted rows that stand for no gold row. */
+  missing: string[][];
+  unexpected: string[][];
 }
 
 /** WideSearch's metrics of an answer text; 0 without a usable table. Judge failures are thrown. */
@@ -110,6 +124,28 @@ export async function scoreTable(
       rowF1: row.f1,
       success: item.f1 === 1 && row.f1 === 1 ? 1 : 0,
     },
+    details: () => {
+      const columns = rules.requiredColumns;
+      const rowOf = (cells: Columns, index: number): string[] => columns.map((name) => cells.get(name)?.[index] ?? "");
+      const restOf = (cells: Columns, numRows: number, used: ReadonlySet<number>): string[][] =>
+        Array.from({ length: numRows }, (_, index) => index).flatMap((index) =>
+          used.has(index) ? [] : [rowOf(cells, index)],
+        );
+      return {
+        columns,
+        keyColumns: rules.uniqueColumns,
+        matched: pairs.map((pair, index) => ({
+          response: rowOf(predictedCells, pair.predicted),
+          target: rowOf(goldCells, pair.gold),
+          scores: columns.map((name) => {
+            const column = valueColumns.indexOf(name);
+            return column < 0 ? 1 : (columnScores[column]?.[index] ?? 0);
+          }),
+        })),
+        missing: restOf(goldCells, gold.rows.length, new Set(pairs.map((pair) => pair.gold))),
+        unexpected: restOf(predictedCells, predicted.rows.length, new Set(pairs.map((pair) => pair.predicted))),
+      };
+    },
   };
 }
 
@@ -124,7 +160,8 @@ function precisionRecall(
   return { precision, recall, f1: sum <= 1e-9 ? 0 : (2 * precision * recall) / sum };
 }
 
-function goldColumnIndices(gold: Table, required: readonly string[]): Map<string, number> {
+/** Where the required columns are. @throws WS_INVALID_ARGUMENT naming those that the gold table lacks */
+export function goldColumnIndices(gold: Table, required: readonly string[]): Map<string, number> {
   const names = gold.columns.map(normalizeColumnName);
   const missing = required.filter((column) => !names.includes(column));
   if (missing.length > 0) {

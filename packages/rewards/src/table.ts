@@ -25,3 +25,17 @@ export function trimSpace(text: string): string {
   while (end > start && isSpace(text[end - 1])) end--;
   return text.slice(start, end);
 }
+
+/** The table as GitHub Markdown; bars and line breaks inside cells are written so that they come back when read. */
+export function formatMarkdownTable({ columns, rows }: Table): string {
+  const line = (cells: readonly string[]): string =>
+    `| ${cells
+      .map((cell) =>
+        cell
+          .replaceAll("\\", "\\\\")
+          .replaceAll("|", "\\|")
+          .replace(/\r\n?|\n/g, "<br>"),
+      )
+      .join(" | ")} |`;
+  return [line(columns), line(columns.map(() => "---")), ...rows.map(line)].join("\n");
+}

@@ -1,4 +1,5 @@
-// One attempt at one question: what every agent saw and said, token by token.
+// One attempt at one question: what every agent saw and said, token by token, or message by message where tokens stay
+// with the model.
 import type { Task } from "./task.ts";
 
 export type Role = "lead" | "subagent" | "single";
@@ -7,6 +8,12 @@ export type Role = "lead" | "subagent" | "single";
 export type Segment =
   | { kind: "given"; tokenIds: Int32Array }
   | { kind: "sampled"; tokenIds: Int32Array; logprobs: Float32Array; policyVersion: bigint };
+
+/** A piece of an agent's conversation with a model that is spoken to in texts. It can be read, not trained on. */
+export type TextSegment =
+  | { kind: "given"; text: string }
+  /** One call of the model: the tokens it wrote, and those of the whole prompt it read for that. */
+  | { kind: "sampled"; text: string; numTokens: number; numPromptTokens: number };
 
 /** Why an agent stopped. Only "answered" is a success. */
 export type StopReason = "answered" | "context" | "turns" | "timeout" | "error";
@@ -19,6 +26,8 @@ export interface Trajectory {
   /** The subtask for a subagent, the question otherwise. */
   prompt: string;
   segments: Segment[];
+  /** Set instead of `segments`, which are then empty, for an agent whose model is spoken to in texts. */
+  transcript?: TextSegment[] | undefined;
   stopReason: StopReason;
   numTurns: number;
   numSubagentCalls: number;
@@ -55,8 +64,44 @@ export function trajectoryTokenIds(trajectory: Trajectory): Int32Array {
 }
 
 export function numSampledTokens(trajectory: Trajectory): number {
-  return trajectory.segments.reduce(
+  const ids = trajectory.segments.reduce(
     (sum, segment) => sum + (segment.kind === "sampled" ? segment.tokenIds.length : 0),
     0,
   );
+  return modelCalls(trajectory).reduce((sum, call) => sum + call.numTokens, ids);
+}
+
+/** Tokens of the longest context that the agent's model had, what it wrote included. */
+export function numContextTokens(trajectory: Trajectory): number {
+  const ids = trajectory.segments.reduce((sum, segment) => sum + segment.tokenIds.length, 0);
+  return modelCalls(trajectory).reduce((most, call) => Math.max(most, call.numPromptTokens + call.numTokens), ids);
+}
+
+/** Tokens that the agent's model read, the prompts of all its calls together. */
+export function numPromptTokens(trajectory: Trajectory): number {
+  let history = 0;
+  let total = 0;
+  let wasSampled = false;
+  for (const { kind, tokenIds } of trajectory.segments) {
+    // One call may be kept as several sampled segments, when several versions of the weights wrote it.
+    if (kind === "sampled" && !wasSampled) total += history;
+    wasSampled = kind === "sampled";
+    history += tokenIds.length;
+  }
+  return modelCalls(trajectory).reduce((sum, call) => sum + call.numPromptTokens, total);
+}
+
+/** Tokens of the agent's longest turn. A turn that several policy versions wrote is still one turn. */
+export function longestTurnTokens(trajectory: Trajectory): number {
+  let longest = 0;
+  let turn = 0;
+  for (const { kind, tokenIds } of trajectory.segments) {
+    turn = kind === "sampled" ? turn + tokenIds.length : 0;
+    longest = Math.max(longest, turn);
+  }
+  return modelCalls(trajectory).reduce((most, call) => Math.max(most, call.numTokens), longest);
+}
+
+function modelCalls({ transcript = [] }: Trajectory): Extract<TextSegment, { kind: "sampled" }>[] {
+  return transcript.filter((segment) => segment.kind === "sampled");
 }

@@ -25,6 +25,8 @@ export interface SearchBackend extends AsyncDisposable {
   search(query: string, count: number, signal?: AbortSignal): Promise<SearchHit[]>;
   /** Page text, or null when the URL is unknown. */
   access(url: string, signal?: AbortSignal): Promise<string | null>;
+  /** What was counted since it was opened, under names with underscores; absent = nothing is counted. */
+  metrics?(): Readonly<Record<string, number>>;
 }
 
 /** One section of the tool message that answers a turn. */
@@ -36,6 +38,8 @@ export interface ToolResult {
   numAccesses: number;
   /** True when the model wrote the call wrong, wholly or in part; a tool that failed is not the model's mistake. */
   malformed?: boolean | undefined;
+  /** Why lookups failed, one line each, for reports; the model's own mistakes are not among them. */
+  failures?: readonly string[] | undefined;
 }
 
 /** The tools of a subagent or a single agent. Never rejects for a bad call or a dead backend; rejects only on abort. */

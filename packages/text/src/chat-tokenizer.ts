@@ -62,6 +62,35 @@ export class ChatTokenizer {
     return this.tokenizer.encodeParts(this.#fillSlots(rendered, messages));
   }
 
+  /**
+   * A conversation with any roles, up to and with the header of the next assistant turn, as the template renders it now:
+   * unlike an append-only history it may drop the thinking of earlier turns. Texts of calls are data too, keys included.
+   */
+  async encodeConversation(
+    messages: readonly ChatMessage[],
+    tools: readonly ToolDefinition[] = [],
+  ): Promise<Int32Array> {
+    const contents: string[] = [];
+    const slot = (text: string): string => this.#slot(contents.push(text) - 1);
+    const slotted = messages.map((message): ChatMessage => {
+      const { content, reasoningContent, toolCalls } = message;
+      return {
+        ...message,
+        // Templates leave out an empty text before calls; a slot would make it look like one.
+        content: content === "" ? "" : slot(content),
+        ...(reasoningContent !== undefined && { reasoningContent: slot(reasoningContent) }),
+        ...(toolCalls !== undefined && {
+          toolCalls: toolCalls.map((call) => ({
+            name: slot(jsonInner(call.name)),
+            arguments: mapTexts(call.arguments, (text) => slot(jsonInner(text))),
+          })),
+        }),
+      };
+    });
+    const rendered = this.template.render(slotted, { tools, addGenerationPrompt: true });
+    return this.tokenizer.encodeParts(this.#fill(rendered, contents));
+  }
+
   /** What follows a sampled turn: its closing newline, the tool messages, the next assistant header. */
   async encodeToolResponse(
     contents: readonly string[] | string,
@@ -135,10 +164,17 @@ export class ChatTokenizer {
   }
 
   #fillSlots(rendered: string, messages: readonly ChatMessage[]): TextPart[] {
+    return this.#fill(
+      rendered,
+      messages.map((message) => message.content),
+    );
+  }
+
+  #fill(rendered: string, contents: readonly string[]): TextPart[] {
     // A capturing group makes split return template text and message numbers in turn.
     return rendered.split(new RegExp(`\\[${this.#slotName}:(\\d+)\\]`)).map((piece, index) => {
       if (index % 2 === 0) return { text: piece, trusted: true };
-      return { text: messages[Number(piece)]?.content ?? "", trusted: false };
+      return { text: contents[Number(piece)] ?? "", trusted: false };
     });
   }
 
@@ -161,6 +197,19 @@ export class ChatTokenizer {
       join(this.#fillSlots(this.#textAfterTurn(this.#withSlots(results)), results)) === this.#textAfterTurn(results);
     if (!unchanged) throw unsupportedTemplate("changes the contents of messages");
   }
+}
+
+/** As it stands between the quotes of a JSON string, where templates write the texts of calls. */
+function jsonInner(text: string): string {
+  return JSON.stringify(text).slice(1, -1);
+}
+
+/** The same JSON value with every text and key replaced. */
+function mapTexts(value: unknown, change: (text: string) => string): unknown {
+  if (typeof value === "string") return change(value);
+  if (Array.isArray(value)) return value.map((item) => mapTexts(item, change));
+  if (typeof value !== "object" || value === null) return value;
+  return Object.fromEntries(Object.entries(value).map(([key, item]) => [change(key), mapTexts(item, change)]));
 }
 
 function unsupportedTemplate(what: string): WideSeekError {

@@ -4,6 +4,7 @@ import type { Language } from "@wideseek/spec";
 export interface ToolTexts {
   searchQuery: string;
   accessUrl: string;
+  infoToExtract: string;
   result: string;
   callError: string;
   noHits: string;
@@ -19,6 +20,7 @@ export interface ToolTexts {
 const en: ToolTexts = {
   searchQuery: "# Search query:",
   accessUrl: "# Access URL:",
+  infoToExtract: "# Info to extract:",
   result: "# Result:",
   callError: "# Error in tool call:",
   noHits: "No search results are found.",
@@ -34,6 +36,7 @@ const en: ToolTexts = {
 const zh: ToolTexts = {
   searchQuery: "# 搜索查询：",
   accessUrl: "# 访问网址：",
+  infoToExtract: "# 要提取的信息：",
   result: "# 结果：",
   callError: "# 工具调用错误：",
   noHits: "没有找到搜索结果。",

@@ -13,8 +13,10 @@ import {
 } from "@wideseek/spec";
 import { z } from "zod";
 import { firstCharacters } from "./characters.ts";
+import { withoutControlText } from "./control-text.ts";
 import { type SearchRole, searchToolDefinitions } from "./definitions.ts";
 import { type ToolOptions, type ToolOptionsInput, toolOptionsSchema } from "./options.ts";
+import type { PageSummarizer } from "./summary.ts";
 import { type ToolTexts, toolTexts } from "./tool-texts.ts";
 
 type RunContext = Parameters<Toolset["run"]>[1];
@@ -25,6 +27,8 @@ interface Request {
   /** Label and subject, shown above the result. */
   heading: string;
   look(signal: AbortSignal): Promise<string>;
+  /** Of an access: what the page should answer, where the call says so. */
+  info?: string | undefined;
 }
 
 /** What became of a call: requests to run in order, and lines about what was wrong or left out. */
@@ -38,13 +42,16 @@ interface Reading {
 export function searchTools({
   backend,
   options = {},
+  summarizer,
 }: {
   backend: SearchBackend;
   options?: ToolOptionsInput;
+  /** Answers `access` with what a page says about `info_to_extract`; left out, with the page. */
+  summarizer?: Pick<PageSummarizer, "summarize"> | undefined;
 }): Toolset {
   const parsed = toolOptionsSchema.safeParse(options);
   if (!parsed.success) throw invalidInput("tools", parsed.error, options);
-  return new SearchToolset(backend, parsed.data);
+  return new SearchToolset(backend, parsed.data, summarizer);
 }
 
 // zod's own translations: an error is only useful in the language the model is working in.
@@ -62,9 +69,11 @@ class SearchToolset implements Toolset {
   readonly #backend: SearchBackend;
   readonly #options: ToolOptions;
   readonly #searchSchema: ReturnType<typeof searchSchema>;
+  readonly #summarizer: Pick<PageSummarizer, "summarize"> | undefined;
 
-  constructor(backend: SearchBackend, options: ToolOptions) {
+  constructor(backend: SearchBackend, options: ToolOptions, summarizer: Pick<PageSummarizer, "summarize"> | undefined) {
     this.#backend = backend;
+    this.#summarizer = summarizer;
     this.#options = options;
     this.#searchSchema = searchSchema(options.maxCount);
   }
@@ -78,38 +87,52 @@ class SearchToolset implements Toolset {
     const texts = toolTexts[language];
     const { requests, errors, notes } = this.#read(call, role, language);
     // Joined before anything is thrown: no lookup outlives its call.
-    const outcomes = await Promise.allSettled(requests.map((request) => this.#look(request, texts, signal)));
+    const outcomes = await Promise.allSettled(requests.map((request) => this.#look(request, language, signal)));
     const sections: string[] = [];
-    let ok = errors.length === 0;
+    const failures: string[] = [];
     for (const outcome of outcomes) {
       if (outcome.status === "rejected") throw outcome.reason;
       sections.push(outcome.value.text);
-      ok &&= outcome.value.ok;
+      if (outcome.value.failure !== undefined) failures.push(outcome.value.failure);
     }
     if (errors.length > 0) sections.push([texts.callError, ...errors].join("\n"));
     return {
-      text: [...sections, ...notes].join("\n\n"),
-      ok,
+      // The one way out: hits, titles, pages, summaries, errors of servers and what a model quoted all pass here.
+      text: withoutControlText([...sections, ...notes].join("\n\n")),
+      ok: errors.length === 0 && failures.length === 0,
       numSearches: requests.filter((request) => request.kind === "search").length,
       numAccesses: requests.filter((request) => request.kind === "access").length,
       malformed: errors.length > 0,
+      ...(failures.length > 0 && { failures }),
     };
   }
 
   /** Rejects only on abort. */
   async #look(
     request: Request,
-    texts: ToolTexts,
+    language: Language,
     signal: AbortSignal | undefined,
-  ): Promise<{ text: string; ok: boolean }> {
+  ): Promise<{ text: string; failure?: string }> {
+    const texts = toolTexts[language];
     const section = (text: string): string => `${request.heading}\n${texts.result}\n${text}`;
     try {
       const { timeoutSeconds } = this.#options;
       const text = await withTimeout((inner) => request.look(inner), timeoutSeconds, texts, signal);
-      return { text: section(text), ok: true };
+      // An empty page needs no model to say that it is empty.
+      if (this.#summarizer === undefined || request.info === undefined || text === texts.noPage) {
+        return { text: section(text) };
+      }
+      // Behind the tool's time limit: the model has a deadline of its own.
+      const summary = await this.#summarizer.summarize(text, request.info, language, signal);
+      if (summary === undefined) return { text: section(text) };
+      const heading = `${request.heading}\n${texts.infoToExtract}\n${request.info}`;
+      return { text: `${heading}\n${texts.result}\n${summary}` };
     } catch (error) {
       signal?.throwIfAborted();
-      return { text: section(texts.failed(errorMessage(error))), ok: false };
+      return {
+        text: section(texts.failed(errorMessage(error))),
+        failure: `${request.kind}: ${errorMessage(error)}`,
+      };
     }
   }
 
@@ -164,9 +187,10 @@ class SearchToolset implements Toolset {
   #access(value: unknown, locale: Locale, texts: ToolTexts): Request | z.ZodError {
     const argument = accessSchema.safeParse(value, locale);
     if (!argument.success) return argument.error;
-    const { url } = argument.data;
+    const { url, info_to_extract: info } = argument.data;
     return {
       kind: "access",
+      info: info?.trim() || undefined,
       heading: `${texts.accessUrl}\n${url}`,
       look: async (signal) => {
         const page = (await this.#backend.access(url, signal)) ?? "";

@@ -69,6 +69,7 @@ async function train(
       const terms = { score: total, formatReward: 0, toolReward: 0, lengthPenalty: 0 };
       return { judged: seed % 7n !== 0n, ...terms, total, reason: "" };
     },
+    sleep: async () => {},
     evaluate: async () => ({ "held_out/weight": policy.weight }),
     ...overrides,
   });
@@ -76,6 +77,22 @@ async function train(
 }
 
 describe("trainLoop", () => {
+  it("judges again what could not be judged, leaves the rest out and counts both", async () => {
+    let pauses = 0;
+    await train(directory, {
+      options: { ...options, steps: 1 },
+      score: async ({ sample }) => ({
+        judged: sample > 0 || pauses >= 2,
+        ...{ score: 1, formatReward: 0, toolReward: 0, lengthPenalty: 0, total: sample, reason: "" },
+      }),
+      sleep: async () => {
+        pauses += 1;
+      },
+    });
+    const [row] = await readRows<Record<string, unknown>>(path.join(directory, "metrics.jsonl"));
+    expect(row).toMatchObject({ "reward/unjudged": 0, "reward/judged_again": 4, "reward/judge_pause_seconds": 6 });
+  });
+
   it("does every step once, evaluates when due and keeps a row a step", async () => {
     const { steps } = await train(directory);
     expect(steps).toBe(6);

@@ -10,6 +10,7 @@ import {
 import { type GroupAdvantages, groupAdvantages } from "./advantages.ts";
 import { mapConcurrent } from "./concurrent.ts";
 import { episodeMetrics, rewardMetrics } from "./episode-metrics.ts";
+import { judgeAgain } from "./judge-again.ts";
 import { optimizerSettings, type TrainOptions } from "./options.ts";
 import { packGroups } from "./pack.ts";
 import { PhaseClock } from "./phase-clock.ts";
@@ -34,6 +35,8 @@ export interface TrainStepParts {
   score(episode: Episode, signal: AbortSignal): Promise<RewardBreakdown>;
   /** The task at a position of the endless, seeded order. */
   taskAt(cursor: number): Task;
+  /** Pauses before unjudged episodes are judged again; default: timers. */
+  sleep?: ((seconds: number, signal: AbortSignal) => Promise<void>) | undefined;
   /** Frozen starting model; required when `klCoefficient` > 0. */
   reference?: Pick<Trainer, "logprobs"> | undefined;
   /** Counters of the engine after the step, under TensorBoard tags. */
@@ -72,8 +75,14 @@ export async function trainStep(step: number, parts: TrainStepParts, signal: Abo
   const episodes = await clock.time("rollout", () =>
     mapConcurrent(attempts, maxConcurrentEpisodes, (a, abort) => parts.runEpisode({ ...a, signal: abort }), signal),
   );
-  const rewards = await clock.time("reward", () =>
-    mapConcurrent(episodes, maxConcurrentEpisodes, (episode, abort) => parts.score(episode, abort), signal),
+  const score = (some: readonly Episode[]): Promise<RewardBreakdown[]> =>
+    mapConcurrent(some, maxConcurrentEpisodes, (episode, abort) => parts.score(episode, abort), signal);
+  const { rewards, numRetries, pauseSeconds } = await clock.time("reward", async () =>
+    judgeAgain(await score(episodes), (indices) => score(indices.map((index) => episodes[index] as Episode)), {
+      maxPauseSeconds: options.judgeRetrySeconds,
+      sleep: parts.sleep,
+      signal,
+    }),
   );
 
   const groups = Array.from({ length: questionsPerStep }, (_, question): TrainedGroup => {
@@ -109,6 +118,8 @@ export async function trainStep(step: number, parts: TrainStepParts, signal: Abo
     groups,
     metrics: {
       ...rewardMetrics(rewards),
+      "reward/judged_again": numRetries,
+      "reward/judge_pause_seconds": pauseSeconds,
       ...policyMetrics(stats, update, learningRate),
       ...episodeMetrics(episodes),
       "group/zero_variance": groups.length - trained.length,
@@ -178,6 +189,7 @@ function describeStep(metrics: Readonly<Record<string, number>>): string {
     show("entropy", "policy/entropy"),
     show("subagents", "episode/subagents", 1),
     show("zero-variance", "group/zero_variance", 0),
+    ...((metrics["reward/unjudged"] ?? 0) > 0 ? [show("unjudged", "reward/unjudged", 0)] : []),
     `${show("", "time/step", 1).trim()} s`,
   ].join("  ");
 }

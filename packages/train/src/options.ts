@@ -44,6 +44,12 @@ export const trainOptionsSchema = z.strictObject({
   ...optimizerShape,
   maxTokens: count().default(32_000).describe("Most tokens of a micro-batch, at least the longest trajectory."),
   maxConcurrentEpisodes: count(1_000_000).default(1024).describe("Episodes that run at the same time."),
+  judgeRetrySeconds: z
+    .number()
+    .min(0)
+    .max(86_400)
+    .default(300)
+    .describe("Seconds of pauses that a step spends on judging again what could not be judged, before it is left out."),
   ...checkpointShape,
   evalEvery: z.int().min(0).default(30).describe("Steps between held-out evaluations; 0 = only before and after."),
   traceEvery: z.int().min(0).default(1).describe("Steps between episode traces in episodes.jsonl; 0 = none."),

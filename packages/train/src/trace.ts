@@ -12,7 +12,7 @@ export interface SegmentTrace {
   logprobs?: number[];
 }
 
-export interface AgentTrace extends Omit<Trajectory, "segments"> {
+export interface AgentTrace extends Omit<Trajectory, "segments" | "transcript"> {
   segments: SegmentTrace[];
 }
 
@@ -50,9 +50,11 @@ export async function episodeTrace(
 ): Promise<EpisodeTrace> {
   const { task, sample, seed, workflow, seconds, trajectories } = episode;
   const agents = await Promise.all(
-    trajectories.map(async ({ segments, ...agent }) => ({
+    trajectories.map(async ({ segments, transcript, ...agent }) => ({
       ...agent,
-      segments: await Promise.all(segments.map((segment) => segmentTrace(segment, contents))),
+      segments:
+        transcript?.map(({ kind, text }) => ({ kind, text })) ??
+        (await Promise.all(segments.map((segment) => segmentTrace(segment, contents)))),
     })),
   );
   return { step, task, sample, seed: seed.toString(), workflow, seconds, reward, advantage, agents };

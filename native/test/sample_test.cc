@@ -1,6 +1,4 @@
 // The sampler: its distribution, its reproducibility, its edge cases.
-#include "infer/sampler.h"
-
 #include <algorithm>
 #include <cmath>
 #include <limits>
@@ -16,6 +14,14 @@ using namespace wideseek;
 
 constexpr int64_t kVocab = 700;  // more than two chunks of the walk
 
+SampledToken draw(const std::vector<float>& logits, const SamplingSettings& settings, uint64_t seed, uint64_t index) {
+  static const auto backend = create_backend("cpu", 1);
+  const SampleRequest request{settings, {nullptr, 0}, seed, index};
+  SampledToken token{};
+  backend->sample(&token, logits.data(), &request, 1, static_cast<int64_t>(logits.size()));
+  return token;
+}
+
 std::vector<float> random_logits(uint64_t seed, double scale) {
   std::vector<float> logits(kVocab);
   for (int64_t i = 0; i < kVocab; ++i) logits[i] = static_cast<float>(scale * philox_normal(seed, 0, i));
@@ -24,14 +30,12 @@ std::vector<float> random_logits(uint64_t seed, double scale) {
 
 // Draws many tokens and compares with the distribution by Pearson's statistic over the likelier tokens.
 void check_frequencies(const std::vector<float>& logits, const SamplingSettings& settings) {
-  SamplerWorkspace workspace;
   std::vector<double> probabilities(kVocab);
-  filter_probabilities(logits.data(), kVocab, settings, {nullptr, 0}, probabilities.data(), workspace);
+  filter_probabilities(logits.data(), kVocab, settings, {nullptr, 0}, probabilities.data());
   constexpr int64_t kDraws = 10000;
   std::vector<int64_t> counts(kVocab);
-  for (int64_t draw = 0; draw < kDraws; ++draw) {
-    const SampledToken token =
-        sample_token(logits.data(), kVocab, settings, {nullptr, 0}, 99, static_cast<uint64_t>(draw), workspace);
+  for (int64_t index = 0; index < kDraws; ++index) {
+    const SampledToken token = draw(logits, settings, 99, static_cast<uint64_t>(index));
     ++counts[token.token_id];
   }
   double statistic = 0, rest = 0;
@@ -70,12 +74,11 @@ TEST(sampler_draws_from_the_distribution) {
 
 TEST(sampler_depends_on_seed_and_index_alone) {
   const std::vector<float> logits = random_logits(2, 1);
-  SamplerWorkspace used, fresh;
   int num_equal = 0;
   for (uint64_t index = 0; index < 200; ++index) {
-    const SampledToken a = sample_token(logits.data(), kVocab, {}, {nullptr, 0}, 5, index, used);
-    const SampledToken b = sample_token(logits.data(), kVocab, {}, {nullptr, 0}, 5, index, fresh);
-    const SampledToken c = sample_token(logits.data(), kVocab, {}, {nullptr, 0}, 6, index, used);
+    const SampledToken a = draw(logits, {}, 5, index);
+    const SampledToken b = draw(logits, {}, 5, index);
+    const SampledToken c = draw(logits, {}, 6, index);
     CHECK(a.token_id == b.token_id && a.logprob == b.logprob);
     num_equal += a.token_id == c.token_id;
   }
@@ -84,9 +87,8 @@ TEST(sampler_depends_on_seed_and_index_alone) {
 
 TEST(sampler_logprob_is_of_the_whole_distribution) {
   const std::vector<float> logits = random_logits(3, 2);
-  SamplerWorkspace workspace;
   const SamplingSettings settings{.temperature = 0.8f, .top_p = 0.3f, .top_k = 5};
-  const SampledToken token = sample_token(logits.data(), kVocab, settings, {nullptr, 0}, 1, 0, workspace);
+  const SampledToken token = draw(logits, settings, 1, 0);
   CHECK(token.logprob == row_logprob(logits.data(), kVocab, token.token_id, 0.8f));
   double sum = 0;
   for (const float logit : logits) sum += std::exp(logit / 0.8);
@@ -96,9 +98,8 @@ TEST(sampler_logprob_is_of_the_whole_distribution) {
 TEST(sampler_greedy_takes_the_first_of_equal_logits) {
   std::vector<float> logits(kVocab, -1);
   logits[300] = logits[17] = 3;
-  SamplerWorkspace workspace;
   const SamplingSettings settings{.temperature = 0};
-  const SampledToken token = sample_token(logits.data(), kVocab, settings, {nullptr, 0}, 1, 0, workspace);
+  const SampledToken token = draw(logits, settings, 1, 0);
   CHECK(token.token_id == 17);
   CHECK(token.logprob == row_logprob(logits.data(), kVocab, 17, 1));
 }
@@ -108,36 +109,31 @@ TEST(sampler_repetition_penalty_counts_a_token_once) {
   logits[3] = 2;
   logits[4] = -2;
   const std::vector<int32_t> history = {3, 4, 3, 3};
-  SamplerWorkspace workspace;
   std::vector<double> actual(kVocab), expected(kVocab);
-  filter_probabilities(logits.data(), kVocab, {.repetition_penalty = 1.5f}, {history.data(), 4}, actual.data(),
-                       workspace);
+  filter_probabilities(logits.data(), kVocab, {.repetition_penalty = 1.5f}, {history.data(), 4}, actual.data());
   logits[3] /= 1.5f;
   logits[4] *= 1.5f;
-  filter_probabilities(logits.data(), kVocab, {}, {nullptr, 0}, expected.data(), workspace);
+  filter_probabilities(logits.data(), kVocab, {}, {nullptr, 0}, expected.data());
   CHECK(actual == expected);
 }
 
 TEST(sampler_survives_one_token_with_all_the_mass) {
   std::vector<float> logits(kVocab, -1000);
   logits[kVocab - 1] = 1000;
-  SamplerWorkspace workspace;
   for (uint64_t index = 0; index < 100; ++index) {
-    CHECK(sample_token(logits.data(), kVocab, {}, {nullptr, 0}, 1, index, workspace).token_id == kVocab - 1);
-    CHECK(sample_token(logits.data(), kVocab, {.top_p = 0.999f}, {nullptr, 0}, 1, index, workspace).token_id ==
-          kVocab - 1);
+    CHECK(draw(logits, {}, 1, index).token_id == kVocab - 1);
+    CHECK(draw(logits, {.top_p = 0.999f}, 1, index).token_id == kVocab - 1);
   }
 }
 
 TEST(sampler_refuses_logits_that_are_not_finite) {
-  SamplerWorkspace workspace;
   for (const float bad : {std::numeric_limits<float>::quiet_NaN(), std::numeric_limits<float>::infinity(),
                           -std::numeric_limits<float>::infinity()}) {
     for (const int64_t where : {int64_t{0}, kVocab / 2, kVocab - 1}) {
       std::vector<float> logits = random_logits(5, 1);
       logits[where] = bad;
-      CHECK_THROWS(sample_token(logits.data(), kVocab, {}, {nullptr, 0}, 1, 0, workspace));
-      CHECK_THROWS(sample_token(logits.data(), kVocab, {.temperature = 0}, {nullptr, 0}, 1, 0, workspace));
+      CHECK(draw(logits, {}, 1, 0).token_id == SampledToken::kNotFinite);
+      CHECK(draw(logits, {.temperature = 0}, 1, 0).token_id == SampledToken::kNotFinite);
     }
   }
 }

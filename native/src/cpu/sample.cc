@@ -1,33 +1,25 @@
-// Inverse-CDF sampling with counter-based uniforms; sums in double in vocabulary order.
-#include "infer/sampler.h"
+// Inverse-CDF sampling in vocabulary order. Masses are whole numbers (base/sampling.h), so their sums are exact.
+#include "cpu/sample.h"
 
 #include <algorithm>
 #include <bit>
 #include <cmath>
 #include <functional>
-#include <string>
 
-#include "backend.h"
-#include "base/error.h"
-#include "base/rng.h"
+#include "base/sampling.h"
 
 namespace wideseek {
+namespace cpu {
 namespace {
 
-constexpr uint64_t kSamplingStream = 0x73616D706C65;  // keeps draws apart from weight initialisation
-constexpr int64_t kChunk = 256;                       // tokens whose weights are summed before the walk looks inside
+constexpr int64_t kChunk = 256;  // tokens whose masses are summed before the walk looks inside
 
-double draw_uniform(uint64_t seed, uint64_t index) {
-  const auto bits = philox_block(seed, kSamplingStream, index);
-  return uniform_from_bits(bits[0], bits[1]);
-}
-
-void check_finite(const float* logits, int64_t vocab_size) {
+bool all_finite(const float* logits, int64_t vocab_size) {
   uint32_t bad = 0;
   for (int64_t i = 0; i < vocab_size; ++i) {
     bad |= static_cast<uint32_t>((std::bit_cast<uint32_t>(logits[i]) & 0x7f800000u) == 0x7f800000u);
   }
-  WS_CHECK(bad == 0, kInternal, "sample", "the model gave a logit that is not finite; check the weights");
+  return bad == 0;
 }
 
 // Index of the first of the largest values.
@@ -60,39 +52,33 @@ const float* apply_repetition_penalty(const float* logits, int64_t vocab_size, f
   return penalized.data();
 }
 
-double sum_range(const float* weights, int64_t count) {
+double sum_masses(const float* weights, int64_t count) {
   // Eight running sums, so that the additions of one do not wait for each other.
   double sums[8] = {};
   int64_t i = 0;
   for (; i + 8 <= count; i += 8) {
-    for (int64_t lane = 0; lane < 8; ++lane) sums[lane] += weights[i + lane];
+    for (int64_t lane = 0; lane < 8; ++lane) sums[lane] += exact_mass(weights[i + lane]);
   }
-  for (; i < count; ++i) sums[i % 8] += weights[i];
+  for (; i < count; ++i) sums[0] += exact_mass(weights[i]);
   return ((sums[0] + sums[4]) + (sums[2] + sums[6])) + ((sums[1] + sums[5]) + (sums[3] + sums[7]));
 }
 
-int32_t draw_unfiltered(const std::vector<float>& weights, double uniform, double* chunk_sums) {
+// The first token with which the masses sum up to more than the target of the draw.
+int32_t draw_unfiltered(const std::vector<float>& weights, uint64_t bits, double* chunk_sums) {
   const int64_t vocab_size = static_cast<int64_t>(weights.size());
   const int64_t num_chunks = (vocab_size + kChunk - 1) / kChunk;
   double total = 0;
   for (int64_t chunk = 0; chunk < num_chunks; ++chunk) {
     const int64_t first = chunk * kChunk;
-    chunk_sums[chunk] = sum_range(weights.data() + first, std::min(kChunk, vocab_size - first));
+    chunk_sums[chunk] = sum_masses(weights.data() + first, std::min(kChunk, vocab_size - first));
     total += chunk_sums[chunk];
   }
-  double target = uniform * total;
+  auto target = static_cast<double>(draw_target(bits, static_cast<uint64_t>(total)));
   int64_t chunk = 0;
-  while (chunk + 1 < num_chunks && target >= chunk_sums[chunk]) target -= chunk_sums[chunk++];
-  const int64_t end = std::min((chunk + 1) * kChunk, vocab_size);
-  int32_t last = -1;  // rounding may leave a remainder behind the last token that has any weight
-  for (int64_t i = chunk * kChunk; i < end; ++i) {
-    if (weights[i] == 0) continue;
-    last = static_cast<int32_t>(i);
-    if (target < weights[i]) return last;
-    target -= weights[i];
-  }
-  if (last >= 0) return last;
-  return argmax(weights.data(), vocab_size);
+  while (target >= chunk_sums[chunk]) target -= chunk_sums[chunk++];  // target < total
+  int64_t token = chunk * kChunk;
+  for (; target >= exact_mass(weights[token]); ++token) target -= exact_mass(weights[token]);
+  return static_cast<int32_t>(token);
 }
 
 // The k-th largest weight.
@@ -125,20 +111,20 @@ void keep_nucleus(const std::vector<float>& weights, double wanted_mass, std::ve
         std::partial_sort(first, last, candidates.end(), heavier);
       }
     }
-    mass += weights[candidates[num_kept++]];
+    mass += exact_mass(weights[candidates[num_kept++]]);
   }
   candidates.resize(num_kept);
   std::sort(candidates.begin(), candidates.end());
 }
 
-// Leaves the kept tokens in workspace.candidates in vocabulary order; returns the sum of their weights.
-double apply_filters(const SamplingSettings& settings, SamplerWorkspace& workspace) {
+// Leaves the kept tokens in workspace.candidates in vocabulary order; returns the sum of their masses.
+double apply_filters(const SamplingSettings& settings, SampleWorkspace& workspace) {
   const std::vector<float>& weights = workspace.weights;
   std::vector<int32_t>& candidates = workspace.candidates;
   const int64_t vocab_size = static_cast<int64_t>(weights.size());
   const auto mass = [&] {
     double sum = 0;
-    for (const int32_t token : candidates) sum += weights[token];
+    for (const int32_t token : candidates) sum += exact_mass(weights[token]);
     return sum;
   };
   // Every tie of the k-th value stays.
@@ -157,64 +143,62 @@ double apply_filters(const SamplingSettings& settings, SamplerWorkspace& workspa
   return mass();
 }
 
-}  // namespace
-
-void validate(const SamplingSettings& settings) {
-  WS_CHECK(settings.temperature >= 0 && std::isfinite(settings.temperature), kInvalidArgument, "generate",
-           "temperature must be 0 or more, got " + std::to_string(settings.temperature));
-  WS_CHECK(settings.top_p > 0 && settings.top_p <= 1, kInvalidArgument, "generate",
-           "topP must be above 0 and at most 1, got " + std::to_string(settings.top_p));
-  WS_CHECK(settings.top_k >= 0, kInvalidArgument, "generate",
-           "topK must be 0 or more, got " + std::to_string(settings.top_k));
-  WS_CHECK(settings.min_p >= 0 && settings.min_p <= 1, kInvalidArgument, "generate",
-           "minP must be from 0 to 1, got " + std::to_string(settings.min_p));
-  WS_CHECK(settings.repetition_penalty > 0 && std::isfinite(settings.repetition_penalty), kInvalidArgument, "generate",
-           "repetitionPenalty must be above 0, got " + std::to_string(settings.repetition_penalty));
-}
-
-SampledToken sample_token(const float* logits, int64_t vocab_size, const SamplingSettings& settings,
-                          TokenHistory history, uint64_t seed, uint64_t index, SamplerWorkspace& workspace) {
-  check_finite(logits, vocab_size);
+SampledToken sample_row(const float* logits, int64_t vocab_size, const SampleRequest& request,
+                        SampleWorkspace& workspace) {
+  if (!all_finite(logits, vocab_size)) return {SampledToken::kNotFinite, 0};
+  const SamplingSettings& settings = request.settings;
   const float* penalized =
-      apply_repetition_penalty(logits, vocab_size, settings.repetition_penalty, history, workspace.penalized);
+      apply_repetition_penalty(logits, vocab_size, settings.repetition_penalty, request.history, workspace.penalized);
   if (settings.temperature == 0) {
     const int32_t token = argmax(penalized, vocab_size);
     return {token, row_logprob(logits, vocab_size, token, 1)};
   }
   workspace.weights.resize(static_cast<size_t>(vocab_size));
   row_softmax(penalized, vocab_size, settings.temperature, workspace.weights.data());
-  const double uniform = draw_uniform(seed, index);
+  const uint64_t bits = draw_bits(request.seed, request.index);
   int32_t token = 0;
   if (settings.has_filters()) {
     const double total = apply_filters(settings, workspace);
-    double target = uniform * total;
+    auto target = static_cast<double>(draw_target(bits, static_cast<uint64_t>(total)));
     for (const int32_t candidate : workspace.candidates) {
-      if (workspace.weights[candidate] == 0) continue;
       token = candidate;
-      if (target < workspace.weights[candidate]) break;
-      target -= workspace.weights[candidate];
+      if (target < exact_mass(workspace.weights[candidate])) break;
+      target -= exact_mass(workspace.weights[candidate]);
     }
   } else {
-    std::vector<double>& chunk_sums = workspace.chunk_sums;
-    chunk_sums.resize(static_cast<size_t>((vocab_size + kChunk - 1) / kChunk));
-    token = draw_unfiltered(workspace.weights, uniform, chunk_sums.data());
+    workspace.chunk_sums.resize(static_cast<size_t>((vocab_size + kChunk - 1) / kChunk));
+    token = draw_unfiltered(workspace.weights, bits, workspace.chunk_sums.data());
   }
   return {token, row_logprob(logits, vocab_size, token, settings.temperature)};
 }
 
+}  // namespace
+
+void sample(ThreadPool& pool, std::vector<SampleWorkspace>& workspaces, SampledToken* tokens, const float* logits,
+            const SampleRequest* requests, int64_t R, int64_t V) {
+  workspaces.resize(static_cast<size_t>(pool.size()));
+  pool.parallel_for(R, 1, [&](int64_t begin, int64_t end, int thread) {
+    for (int64_t r = begin; r < end; ++r) {
+      tokens[r] = sample_row(logits + r * V, V, requests[r], workspaces[static_cast<size_t>(thread)]);
+    }
+  });
+}
+
+}  // namespace cpu
+
 void filter_probabilities(const float* logits, int64_t vocab_size, const SamplingSettings& settings,
-                          TokenHistory history, double* probabilities, SamplerWorkspace& workspace) {
-  check_finite(logits, vocab_size);
-  logits = apply_repetition_penalty(logits, vocab_size, settings.repetition_penalty, history, workspace.penalized);
+                          TokenHistory history, double* probabilities) {
+  cpu::SampleWorkspace workspace;
+  logits = cpu::apply_repetition_penalty(logits, vocab_size, settings.repetition_penalty, history, workspace.penalized);
   std::fill(probabilities, probabilities + vocab_size, 0.0);
   if (settings.temperature == 0) {
-    probabilities[argmax(logits, vocab_size)] = 1;
+    probabilities[cpu::argmax(logits, vocab_size)] = 1;
     return;
   }
   workspace.weights.resize(static_cast<size_t>(vocab_size));
   row_softmax(logits, vocab_size, settings.temperature, workspace.weights.data());
-  const double total = apply_filters(settings, workspace);
-  for (const int32_t token : workspace.candidates) probabilities[token] = workspace.weights[token] / total;
+  const double total = cpu::apply_filters(settings, workspace);
+  for (const int32_t token : workspace.candidates) probabilities[token] = exact_mass(workspace.weights[token]) / total;
 }
 
 }  // namespace wideseek

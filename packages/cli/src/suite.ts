@@ -1,0 +1,29 @@
+// `eval --suite`: the rows of a published table. Owns the printed table.
+import { loadSuite, runSuite, suiteText } from "@wideseek/core";
+import { type RunFlags, runOptions } from "./run-options.ts";
+import { stopOnSignal } from "./stop.ts";
+
+export interface SuiteFlags extends RunFlags {
+  suite: string;
+  rows?: string;
+}
+
+/** The other rows ran and everything was printed. */
+export class FailedRows extends Error {
+  constructor(ids: readonly string[]) {
+    super(`rows that could not run: ${ids.join(", ")}; the table says why`);
+  }
+}
+
+/** @throws FailedRows at the end; what the caller did wrong, before anything starts */
+export async function runSuiteCommand(flags: SuiteFlags): Promise<void> {
+  using stop = stopOnSignal();
+  const { name, suite } = await loadSuite(flags.suite);
+  const options = await runOptions("suite", flags);
+  const rows = flags.rows?.split(",").map((id) => id.trim());
+  const report = await runSuite({ ...options, name, suite, rows, progress: process.stderr, signal: stop.signal });
+  console.log(suiteText(report));
+  console.log(`\ntable: ${options.directory}/suite.md, report: ${options.directory}/report.html`);
+  const failed = report.rows.filter(({ status }) => status === "failed").map(({ id }) => id);
+  if (failed.length > 0) throw new FailedRows(failed);
+}

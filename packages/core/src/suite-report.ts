@@ -1,0 +1,182 @@
+// Our figures beside the published ones: the table of a suite as data, Markdown and text. Owns no evaluation.
+import type { Suite, SuiteColumn } from "@wideseek/config";
+import type { EvaluationReport } from "@wideseek/eval";
+
+/** A figure in percent with its 95 % interval over tasks; null where the questions have no such measure. */
+export interface SuiteFigure {
+  ours: { mean: number; low: number; high: number } | null;
+  published: number | null;
+}
+
+/** Means per episode. */
+export interface SuiteCost {
+  modelCalls: number;
+  promptTokens: number;
+  sampledTokens: number;
+  searches: number;
+  accesses: number;
+  seconds: number;
+}
+
+export interface SuiteRowReport {
+  id: string;
+  system: string;
+  team: "single" | "multi";
+  workflow: string;
+  /** Name in the suite of each role's model. */
+  models: Readonly<Record<string, string>>;
+  note: string;
+  /** "missing": `reasons` say what is not configured. "failed": they say why no episode worked. */
+  status: "done" | "missing" | "failed";
+  reasons: string[];
+  figures: Record<string, SuiteFigure>;
+  cost: SuiteCost | null;
+  numEpisodes: number;
+  /** Scored 0: the system ended without an answer because a model or tool could not be reached. */
+  numErrors: number;
+  /** In no figure: the judge could not judge. */
+  numUnjudged: number;
+}
+
+/** JSON-safe. */
+export interface SuiteReport {
+  suite: string;
+  title: string;
+  /** Of the questions: "embedded" or "files". */
+  data: string;
+  samples: number;
+  numTasks: number;
+  columns: { id: string; label: string }[];
+  /** Models that the config puts in the place of the suite's, by name. */
+  replaced: Readonly<Record<string, string>>;
+  rows: SuiteRowReport[];
+}
+
+export function rowFigures(
+  suite: Suite,
+  published: Readonly<Record<string, number>>,
+  report?: EvaluationReport,
+): Record<string, SuiteFigure> {
+  return Object.fromEntries(
+    Object.entries(suite.columns).map(([id, column]) => [
+      id,
+      { ours: report === undefined ? null : figure(column, report), published: published[id] ?? null },
+    ]),
+  );
+}
+
+function figure({ measure, statistic, dataset }: SuiteColumn, report: EvaluationReport): SuiteFigure["ours"] {
+  const all = report.macro ?? report.measures;
+  const ofSet = report.parts.find(({ by, value }) => by === "dataset" && value === dataset)?.measures;
+  // An evaluation of one set alone has no parts.
+  const sets = new Set(report.tasks.map((task) => task.dataset));
+  const only = dataset !== null && sets.size === 1 && sets.has(dataset) ? report.measures : undefined;
+  const estimate = (dataset === null ? all : (ofSet ?? only))?.[measure]?.[statistic];
+  if (estimate === undefined || !Number.isFinite(estimate.mean)) return null;
+  const { mean, low, high } = estimate;
+  return { mean: 100 * mean, low: 100 * low, high: 100 * high };
+}
+
+export function rowCost({ statistics }: EvaluationReport): SuiteCost {
+  const { modelCalls, promptTokens, sampledTokens, numSearches, numAccesses, seconds } = statistics;
+  return { modelCalls, promptTokens, sampledTokens, searches: numSearches, accesses: numAccesses, seconds };
+}
+
+/** "40.1 (40.0)": ours, then the published figure; "-" for what there is not. */
+function cell({ ours, published }: SuiteFigure): string {
+  const text = ours === null ? "-" : ours.mean.toFixed(1);
+  return published === null ? text : `${text} (${published.toFixed(1)})`;
+}
+
+const teams = { single: "single agent", multi: "several agents" } as const;
+
+/** Head and rows of the table of figures, then those of the table of costs. */
+function tables({ columns, rows }: SuiteReport): string[][][] {
+  const head = ["system", "team", ...columns.map(({ label }) => label)];
+  const figures = rows.map(({ system, team, figures }) => [
+    system,
+    teams[team],
+    ...columns.map(({ id }) => cell(figures[id] ?? { ours: null, published: null })),
+  ]);
+  const costHead = [
+    "system",
+    "calls",
+    "tokens read",
+    "tokens written",
+    "searches",
+    "pages",
+    "seconds",
+    "errors",
+    "unjudged",
+  ];
+  const costs = rows.flatMap(({ system, cost, numErrors, numUnjudged, numEpisodes }) => {
+    if (cost === null) return [];
+    const { modelCalls, promptTokens, sampledTokens, searches, accesses, seconds } = cost;
+    const means = [modelCalls, promptTokens, sampledTokens, searches, accesses, seconds].map((value) => short(value));
+    return [[system, ...means, `${numErrors} of ${numEpisodes}`, `${numUnjudged} of ${numEpisodes}`]];
+  });
+  return [
+    [head, ...figures],
+    [costHead, ...costs],
+  ];
+}
+
+const short = (value: number): string => (value >= 100 ? value.toFixed(0) : value.toFixed(1));
+
+function heading({ data, samples, numTasks, replaced }: SuiteReport): string {
+  const questions = data === "embedded" ? "questions of the embedded world, so not those of the paper" : "questions";
+  const models = Object.keys(replaced).length > 0 ? " Models stand for others where the list below says so." : "";
+  return `Percent, ours first, the published figure in brackets; ${numTasks} ${questions}, ${samples} samples each.${models}`;
+}
+
+const costHeading =
+  "Means of an episode; errors: ended by an unreachable model or tool, scored 0; unjudged: in no figure.";
+
+/** One line for each model that stands for another, each row that did not run, and each note. */
+function remarks({ rows, replaced }: SuiteReport): string[] {
+  const stands = Object.entries(replaced).map(([name, other]) => `the model ${name} is ${other} here`);
+  const lines = rows.flatMap(({ id, system, status, reasons }) => {
+    if (status === "done") return [];
+    const what = status === "missing" ? "not run, missing" : "failed";
+    return [`${system} (${id}): ${what}: ${reasons.join("; ")}`];
+  });
+  return [
+    ...stands,
+    ...lines,
+    ...rows.flatMap(({ system, id, note }) => (note === "" ? [] : [`${system} (${id}): ${note}`])),
+  ];
+}
+
+export function suiteMarkdown(report: SuiteReport): string {
+  const inCell = (text: string): string => text.replaceAll("|", "\\|").replaceAll("\n", " ");
+  const [figures = [], costs = []] = tables(report).map(([head = [], ...rows]) => {
+    const line = (cells: readonly string[]): string => `| ${cells.map(inCell).join(" | ")} |`;
+    return [line(head), line(head.map((_, index) => (index === 0 ? "---" : "---:"))), ...rows.map(line)];
+  });
+  const notes = remarks(report).map((line) => `- ${inCell(line)}`);
+  const hasRun = report.rows.some(({ cost }) => cost !== null);
+  const parts = [
+    `# ${report.title}`,
+    heading(report),
+    figures.join("\n"),
+    hasRun ? costHeading : "",
+    hasRun ? costs.join("\n") : "",
+    notes.join("\n"),
+  ];
+  return `${parts.filter((part) => part !== "").join("\n\n")}\n`;
+}
+
+export function suiteText(report: SuiteReport): string {
+  const [figures = "", costs = ""] = tables(report).map((rows) => {
+    const widths = (rows[0] ?? []).map((_, column) => Math.max(...rows.map((row) => (row[column] ?? "").length)));
+    const format = (row: readonly string[]): string => {
+      return row
+        .map((text, column) => (column === 0 ? text.padEnd(widths[0] ?? 0) : text.padStart(widths[column] ?? 0)))
+        .join("  ");
+    };
+    return rows.map(format).join("\n");
+  });
+  const costLines = report.rows.some(({ cost }) => cost !== null) ? ["", costHeading, costs] : [];
+  const lines = [report.title, heading(report), "", figures, ...costLines, "", ...remarks(report)];
+  return lines.join("\n").trimEnd();
+}

@@ -1,0 +1,4 @@
+export * from "./cached-chat-model.ts";
+export * from "./openai-chat-model.ts";
+export * from "./options.ts";
+export * from "./reply-cache.ts";

@@ -1,0 +1,2 @@
+export * from "./scripted-chat-model.ts";
+export * from "./scripted-server.ts";

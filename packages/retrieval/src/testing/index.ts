@@ -1,0 +1,2 @@
+// What tests and benchmarks need beside the public face.
+export * from "./loopback-qdrant.ts";
