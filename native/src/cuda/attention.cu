@@ -3,6 +3,7 @@
 
 #include "cuda/attention_backward.h"
 #include "cuda/attention_forward.h"
+#include "cuda/attention_hopper_forward.h"
 #include "cuda/attention_plain.h"
 #include "cuda/row.h"
 
@@ -27,17 +28,15 @@ __global__ void statistics_kernel(RowStatistic* statistics, const E* dout, const
 
 }  // namespace
 
-bool uses_tensor_cores(DType dtype, const Heads& heads) {
-  return dtype == DType::kBFloat16 && (heads.head_dim == 64 || heads.head_dim == 128) && heads.group <= kTileRows;
-}
-
 void attention_forward(Stream stream, TypedPointer out, float* lse, ConstTypedPointer qkv, const KvBlocks& cache,
                        const AttentionPlan& plan) {
   const CudaAttentionPlan& own = cuda_plan(plan);
-  if (uses_tensor_cores(qkv.dtype, own.heads())) {
-    tensor_attention_forward(stream, out, lse, qkv, cache, own);
-  } else {
+  if (!uses_tensor_cores(qkv.dtype, own.heads())) {
     plain_attention_forward(stream, out, lse, qkv, cache, own);
+  } else if (device_has_wgmma()) {
+    hopper_attention_forward(stream, out, lse, qkv, cache, own);
+  } else {
+    tensor_attention_forward(stream, out, lse, qkv, cache, own);
   }
 }
 

@@ -12,14 +12,14 @@
 
 #include "cuda/mma.h"
 
-// Set where kernels may use what is below; elsewhere they are compiled without a body, and never launched.
-#if defined(WIDESEEK_CUDA_EMULATION) || !defined(__CUDA_ARCH__) || defined(__CUDA_ARCH_FEAT_SM90_ALL)
-#define WS_HAS_WGMMA 1
-#else
-#define WS_HAS_WGMMA 0
-#endif
-
 namespace wideseek::cuda {
+
+// Whether code is compiled for what is below; elsewhere kernels have no body, and are never launched.
+#if defined(WIDESEEK_CUDA_EMULATION) || !defined(__CUDA_ARCH__) || defined(__CUDA_ARCH_FEAT_SM90_ALL)
+constexpr bool kHasWgmma = true;
+#else
+constexpr bool kHasWgmma = false;
+#endif
 
 constexpr int kWarpgroupThreads = 128;
 constexpr int kProductRows = 64;  // of a warpgroup
@@ -259,6 +259,27 @@ __device__ __forceinline__ void issue_product(float (&sum)[kColumnTiles][4], con
 #undef WS_SUMS
 
 #endif
+
+// Where operand tiles may begin; static shared memory before it would break their swizzle.
+__device__ __forceinline__ SharedAddress operand_shared_address() {
+  const SharedAddress address = dynamic_shared_address();
+#if !defined(WIDESEEK_CUDA_EMULATION)
+  if (address % 1024 != 0) __trap();
+#endif
+  return address;
+}
+
+// Whether launches take place on a device that the kernels of this file run on.
+inline bool device_has_wgmma() {
+#if defined(WIDESEEK_CUDA_EMULATION)
+  return emulation::compute_capability() == 9;
+#else
+  int device = 0, major = 0;
+  check(cudaGetDevice(&device), "cudaGetDevice");
+  check(cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, device), "cudaDeviceGetAttribute");
+  return major == 9;
+#endif
+}
 
 // ---- products over a whole inner dimension, issued
 

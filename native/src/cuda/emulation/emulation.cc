@@ -51,6 +51,7 @@ struct Block {
 Block block;
 Thread* current = nullptr;
 ThreadOrder thread_order = ThreadOrder::kFirstToLast;
+int capability = 9;
 
 void wait(Wait what) {
   current->wait = what;
@@ -140,6 +141,8 @@ void run_block(const std::function<void()>& body) {
 
 void set_thread_order(ThreadOrder order) { thread_order = order; }
 ThreadOrder current_thread_order() { return thread_order; }
+void set_compute_capability(int major) { capability = major; }
+int compute_capability() { return capability; }
 
 void run_grid(dim3 grid, dim3 block_size, int64_t shared_bytes, const std::function<void()>& body) {
   const auto count = static_cast<int>(block_size.x * block_size.y * block_size.z);

@@ -44,6 +44,9 @@ enum class ThreadOrder { kFirstToLast, kLastToFirst };
 // Of every grid from now on.
 void set_thread_order(ThreadOrder order);
 ThreadOrder current_thread_order();
+// Major number of the compute capability that launches choose their kernels by, 9 unless set.
+void set_compute_capability(int major);
+int compute_capability();
 
 // Calls `thread` once for every thread of every block. Throws what a thread throws, and kInternal if the threads of a
 // block wait for different barriers.
