@@ -3,6 +3,7 @@
 
 #include "cuda/attention_backward.h"
 #include "cuda/attention_forward.h"
+#include "cuda/attention_hopper_backward.h"
 #include "cuda/attention_hopper_forward.h"
 #include "cuda/attention_plain.h"
 #include "cuda/row.h"
@@ -57,10 +58,12 @@ void attention_backward(Stream stream, TypedPointer dqkv, ConstTypedPointer dout
     launch(statistics_kernel<E>, row_launch(rows), stream, statistics, static_cast<const E*>(dout.data),
            static_cast<const E*>(out.data), lse, rows, own.heads().head_dim);
   });
-  if (uses_tensor_cores(qkv.dtype, own.heads())) {
-    tensor_attention_backward(stream, dqkv, dout, statistics, qkv, cache, own);
-  } else {
+  if (!uses_tensor_cores(qkv.dtype, own.heads())) {
     plain_attention_backward(stream, dqkv, dout, lse, statistics, qkv, cache, own);
+  } else if (device_has_wgmma()) {
+    hopper_attention_backward(stream, dqkv, dout, statistics, qkv, cache, own);
+  } else {
+    tensor_attention_backward(stream, dqkv, dout, statistics, qkv, cache, own);
   }
 }
 
