@@ -141,7 +141,8 @@ struct QueryPlace {
   }
 };
 
-// By one warp.
+// By one warp. Keys that no row of the tile attends to come along where they are stored, for they weigh 0; those past
+// the sequence are zeros.
 template <int D>
 __device__ __forceinline__ void bring_keys_and_values(const KeyRing<D>& ring, const BF16* keys, const BF16* values,
                                                       const Heads& heads, const int32_t* tables,
@@ -150,7 +151,7 @@ __device__ __forceinline__ void bring_keys_and_values(const KeyRing<D>& ring, co
   const int end = place.end(), kv_head = place.kv_head;
   const int32_t* table = tables + place.tile.table;
   for (int step = 0; step * kRingKeys < end; ++step, table += kStepBlocks) {
-    const int stage = step % kRingStages, left = end - step * kRingKeys;
+    const int stage = step % kRingStages, left = place.tile.length - step * kRingKeys;
     const int whole = left < kRingKeys ? left / kBlockKeys : kStepBlocks;
     wait_phase(ring.empty_keys(stage), step / kRingStages - 1);
     if (whole < kStepBlocks)

@@ -216,7 +216,7 @@ CudaAttentionPlan::CudaAttentionPlan(Backend& backend, const AttentionShape& sha
       const int64_t position = slice.first_position + i;
       const int64_t count = std::min(slice.num_rows - i, heads_.tile_positions - position % heads_.tile_positions);
       tiles.push_back({static_cast<int32_t>(slice.first_row + i), static_cast<int32_t>(count),
-                       static_cast<int32_t>(position), table});
+                       static_cast<int32_t>(position), table, static_cast<int32_t>(length_of(slice))});
       i += count;
     }
   }

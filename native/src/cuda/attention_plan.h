@@ -22,7 +22,8 @@ constexpr int kMaxKeyTileBlocks = 8;  // blocks of a key tile of the backward pa
 // Rows [row, row + num_rows) of the batch at positions [position, ...) of a sequence.
 struct QueryTile {
   int32_t row, num_rows, position;
-  int32_t table;  // where the sequence's block table begins in `tables`
+  int32_t table;   // where the sequence's block table begins in `tables`
+  int32_t length;  // positions of the sequence whose keys are stored
 };
 
 // Rows [row, row + num_rows) at positions [position, ...): all rows of one slice that may attend to a key tile.
