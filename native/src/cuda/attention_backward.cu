@@ -151,7 +151,8 @@ __global__ void __launch_bounds__(kAttentionThreads, 2)
     product<D>(scores, layout.queries + own_rows, layout.keys(stage));
     if (first + kKeys - 1 > tile.position) mask_later_keys(scores, call.heads, first_row, tile.position - first);
     product<D>(gradients, layout.dout() + own_rows, layout.values(stage));
-    differentiate(scores, gradients, statistics, call.scale * kLog2E);
+    weigh(scores, statistics, call.scale * kLog2E);
+    differentiate(scores, gradients, statistics);
     add_product<D>(dq, scores, layout.keys(stage));
   }
   scale_by(dq, call.scale);

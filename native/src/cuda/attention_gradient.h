@@ -132,21 +132,32 @@ __device__ __forceinline__ void load_statistics(RowStatistic (&statistics)[kRowT
   }
 }
 
-// scores become the gradients of the scores, `gradients` being dP.
+// scores become weights.
 template <int kRowTiles, int kKeyColumns>
-__device__ __forceinline__ void differentiate(float (&scores)[kRowTiles][kKeyColumns][4],
-                                              const float (&gradients)[kRowTiles][kKeyColumns][4],
-                                              const RowStatistic (&statistics)[kRowTiles][2], float scale_log2) {
+__device__ __forceinline__ void weigh(float (&scores)[kRowTiles][kKeyColumns][4],
+                                      const RowStatistic (&statistics)[kRowTiles][2], float scale_log2) {
   WS_UNROLL
   for (int i = 0; i < kRowTiles; ++i) {
     WS_UNROLL
     for (int n = 0; n < kKeyColumns; ++n) {
       WS_UNROLL
-      for (int e = 0; e < 4; ++e) {
-        const RowStatistic& row = statistics[i][e / 2];
-        scores[i][n][e] =
-            fast_exp2(__fmaf_rn(scores[i][n][e], scale_log2, -row.lse_log2)) * (gradients[i][n][e] - row.delta);
-      }
+      for (int e = 0; e < 4; ++e)
+        scores[i][n][e] = fast_exp2(__fmaf_rn(scores[i][n][e], scale_log2, -statistics[i][e / 2].lse_log2));
+    }
+  }
+}
+
+// weights become the gradients of the scores, `gradients` being dP.
+template <int kRowTiles, int kKeyColumns>
+__device__ __forceinline__ void differentiate(float (&weights)[kRowTiles][kKeyColumns][4],
+                                              const float (&gradients)[kRowTiles][kKeyColumns][4],
+                                              const RowStatistic (&statistics)[kRowTiles][2]) {
+  WS_UNROLL
+  for (int i = 0; i < kRowTiles; ++i) {
+    WS_UNROLL
+    for (int n = 0; n < kKeyColumns; ++n) {
+      WS_UNROLL
+      for (int e = 0; e < 4; ++e) weights[i][n][e] *= gradients[i][n][e] - statistics[i][e / 2].delta;
     }
   }
 }

@@ -258,9 +258,10 @@ __device__ __forceinline__ void sum_over_keys(const Call& call, const QueryLayou
     wait_products<1>(scores[0]);
     if ((step + 1) * kRingKeys - 1 > position)
       mask_later_keys(scores, call.heads, first_row, position - step * kRingKeys);
+    weigh(scores, statistics, call.scale * kLog2E);
     wait_products<0>(gradients[0]);
     release(ring.empty_values(stage));
-    differentiate(scores, gradients, statistics, call.scale * kLog2E);
+    differentiate(scores, gradients, statistics);
     pack_operand(operand, scores[0]);
     fence_products(dq[0], operand);
     issue_product_of_columns<D>(dq[0], operand, ring.keys(stage));
