@@ -1,7 +1,8 @@
 // Speed of the CUDA kernels that memory bounds, at the sizes of Qwen3-4B and 32,768 tokens: one JSON object a line with
 // microseconds, GB/s and the share of the copy bandwidth measured before. The bytes are those that a kernel has to
 // move: every array once, but logits in the forward pass twice, since a row's sums need its maximum and a row fits in
-// no cache. Needs a GPU. Usage: cuda_bench [name filter]
+// no cache. Attention, of one sequence of 16,384 tokens, with TFLOP/s instead, of the products under the diagonal; the
+// backward pass counts as 2.5 times the forward pass. Needs a GPU. Usage: cuda_bench [name filter]
 #include <algorithm>
 #include <cstdio>
 #include <exception>
@@ -11,6 +12,9 @@
 #include <vector>
 
 #include "cuda/adamw.h"
+#include "cuda/attention.h"
+#include "cuda/attention_forward.h"
+#include "cuda/backend_cuda.h"
 #include "cuda/embedding.h"
 #include "cuda/gpu.h"
 #include "cuda/logprob.h"
@@ -101,6 +105,14 @@ class Bench {
     const Times times = time([&] { gpu_.copy(to, from, kBytes); });
     copy_bandwidth_ = 2.0 * kBytes / times.median;
     std::printf("{\"kernel\":\"copy\",\"us\":%.1f,\"gbps\":%.1f}\n", times.median * 1e6, copy_bandwidth_ * 1e-9);
+  }
+
+  void run_products(const char* name, int64_t head_dim, double flops, const std::function<void(Stream)>& kernel) {
+    const Times times = time([&] { kernel(gpu_.stream()); });
+    std::printf("{\"kernel\":\"%s\",\"dtype\":\"bf16\",\"head_dim\":%d,\"us\":%.1f,\"min_us\":%.1f,", name,
+                static_cast<int>(head_dim), times.median * 1e6, times.min * 1e6);
+    std::printf("\"tflops\":%.1f}\n", flops / times.median * 1e-12);
+    std::fflush(stdout);
   }
 
   bool wanted(const char* name) const { return std::string(name).find(filter_) != std::string::npos; }
@@ -255,6 +267,47 @@ void bench_loss(Bench& bench, Gpu& gpu) {
   }
 }
 
+// The kernels that this GPU gets, and in the forward pass those for compute capability 8.0 beside them.
+void bench_attention(Bench& bench, Gpu& gpu) {
+  if (!bench.wanted("attention_forward") && !bench.wanted("attention_forward_8_0") &&
+      !bench.wanted("attention_backward"))
+    return;
+  constexpr int64_t kRows = 16384;
+  const auto backend = create_cuda_backend({DType::kBFloat16, 0, false});
+  std::vector<int32_t> table;
+  for (int32_t b = 0; b < kRows / kKvBlockTokens; ++b) table.push_back(b);
+  const SequenceSlice slice{0, kRows, 0, table.data()};
+  for (const AttentionShape& shape : {kShape, AttentionShape{14, 2, 64}}) {
+    Arrays arrays(gpu);
+    const auto plan = plan_attention(*backend, shape, &slice, 1);
+    const CudaAttentionPlan& own = cuda_plan(*plan);
+    const int64_t in_head = kRows * shape.head_dim;
+    const TypedPointer qkv = arrays.bf16(kRows * shape.qkv_size()), dqkv = arrays.bf16(kRows * shape.qkv_size());
+    const TypedPointer out = arrays.bf16(in_head * shape.num_heads), dout = arrays.bf16(in_head * shape.num_heads);
+    const KvBlocks cache{arrays.bf16(in_head * shape.num_kv_heads), arrays.bf16(in_head * shape.num_kv_heads)};
+    float* const lse = arrays.fp32(kRows * shape.num_heads);
+    own.key_tiles();
+    check(cudaDeviceSynchronize(), "cudaDeviceSynchronize");
+    kv_store(gpu.stream(), cache, qkv, *plan);
+    const double flops = 2.0 * static_cast<double>(in_head * shape.num_heads) * (kRows + 1);
+    if (bench.wanted("attention_forward_8_0")) {
+      bench.run_products("attention_forward_8_0", shape.head_dim, flops,
+                         [&](Stream stream) { tensor_attention_forward(stream, out, lse, qkv, cache, own); });
+    }
+    attention_forward(gpu.stream(), out, lse, qkv, cache, *plan);
+    if (bench.wanted("attention_forward")) {
+      bench.run_products("attention_forward", shape.head_dim, flops,
+                         [&](Stream stream) { attention_forward(stream, out, lse, qkv, cache, *plan); });
+    }
+    if (bench.wanted("attention_backward")) {
+      float* const scratch = arrays.fp32(attention_backward_scratch(*plan));
+      bench.run_products("attention_backward", shape.head_dim, 2.5 * flops, [&](Stream stream) {
+        attention_backward(stream, dqkv, dout, out, lse, qkv, cache, cache, *plan, scratch);
+      });
+    }
+  }
+}
+
 // The token embedding, the largest matrix.
 void bench_optimizer(Bench& bench, Gpu& gpu) {
   Arrays arrays(gpu);
@@ -289,7 +342,7 @@ int main(int argc, char** argv) {
     Bench bench(gpu, argc > 1 ? argv[1] : "");
     bench.measure_copy();
     for (const auto& group :
-         {bench_rms_norm, bench_qk_norm_rope, bench_swiglu, bench_rows, bench_loss, bench_optimizer}) {
+         {bench_rms_norm, bench_qk_norm_rope, bench_swiglu, bench_rows, bench_loss, bench_attention, bench_optimizer}) {
       group(bench, gpu);
     }
     return 0;

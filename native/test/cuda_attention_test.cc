@@ -1,5 +1,6 @@
 // CUDA attention under emulation: fp32 against the CPU backend's, bf16 against sums in double that round what tensor
-// cores round, shared prefixes, and rows that do not depend on how they were batched. In both thread orders.
+// cores round, shared prefixes, and rows that do not depend on how they were batched. In both thread orders, and bf16
+// with the kernels for compute capability 8 and those for 9.
 #include <algorithm>
 #include <cmath>
 #include <cstring>
@@ -259,17 +260,40 @@ EMULATION_TEST(cuda_attention_reference_equals_the_cpu) {
   check_near(reference.dqkv, expected.dqkv, 1e-5 * largest(expected.dqkv));
 }
 
-EMULATION_TEST(cuda_bf16_attention_rounds_as_it_must) {
-  const AttentionShape shapes[] = {{2, 1, 36}, {6, 2, 64}, {5, 1, 128}};
-  for (const AttentionShape& shape : shapes) {
-    const Call call = forest(DType::kBFloat16, shape);
-    const Result exact = run_cpu(call), rounded = run_reference(call, DType::kBFloat16);
+// Slices whose tiles end within, at and past a step of 128 keys, as the kernels for 9 take them.
+Call long_forest(DType dtype, const AttentionShape& shape) {
+  Call call{dtype, shape, {}, {}, {}, {}};
+  std::vector<int32_t> table;
+  for (int32_t b = 0; b < 20; ++b) table.push_back(19 - b);
+  call.add_slice(303, 0, table);
+  table.resize(16);
+  table.push_back(20);
+  call.add_slice(3, 256, table);
+  call.add_slice(128, 0, {21, 22, 23, 24, 25, 26, 27, 28});
+  call.fill(11);
+  return call;
+}
+
+void check_bf16(const Call& call, const std::vector<int>& capabilities) {
+  const Result exact = run_cpu(call), rounded = run_reference(call, DType::kBFloat16);
+  for (const int capability : capabilities) {
+    emulation::set_compute_capability(capability);
     const Result forwards = run_cuda(call), backwards = run_cuda(call, ThreadOrder::kLastToFirst);
     check_rounding(forwards.out, exact.out, rounded.out);
     check_near(forwards.lse, exact.lse, 1e-5 * largest(exact.lse));
     check_rounding(forwards.dqkv, exact.dqkv, rounded.dqkv);
     CHECK(forwards.out == backwards.out && forwards.lse == backwards.lse && forwards.dqkv == backwards.dqkv);
   }
+}
+
+EMULATION_TEST(cuda_bf16_attention_rounds_as_it_must) {
+  for (const AttentionShape& shape : {AttentionShape{2, 1, 36}, {6, 2, 64}, {5, 1, 128}})
+    check_bf16(forest(DType::kBFloat16, shape), {8, 9});
+}
+
+EMULATION_TEST(cuda_bf16_attention_rounds_as_it_must_over_several_steps) {
+  for (const AttentionShape& shape : {AttentionShape{2, 1, 64}, {1, 1, 128}})
+    check_bf16(long_forest(DType::kBFloat16, shape), {9});
 }
 
 // ---- a row depends on its own sequence alone
@@ -291,21 +315,26 @@ Call batch_of(DType dtype, const AttentionShape& shape, const std::vector<int64_
   return call;
 }
 
-EMULATION_TEST(cuda_attention_rows_depend_on_their_sequence_alone) {
-  const std::pair<DType, AttentionShape> cases[] = {
-      {DType::kFloat32, {4, 2, 20}}, {DType::kBFloat16, {3, 1, 64}}, {DType::kBFloat16, {2, 1, 128}}};
-  for (const auto& [dtype, shape] : cases) {
-    const Result whole = run_cuda(batch_of(dtype, shape, {0}, false), ThreadOrder::kFirstToLast, false);
-    const std::vector<int64_t> cuts[] = {{0, 64}, {0, 1, 77, 149}, {0, 53, 96}};
-    for (const auto& starts : cuts) {
-      for (const bool among_others : {false, true}) {
-        const Result cut = run_cuda(batch_of(dtype, shape, starts, among_others), ThreadOrder::kFirstToLast, false);
-        const auto first = static_cast<size_t>(among_others ? 37 * shape.num_heads : 0);
-        const auto width = static_cast<size_t>(shape.head_dim);
-        CHECK(std::memcmp(whole.out.data(), cut.out.data() + first * width, whole.out.size() * sizeof(float)) == 0);
-        CHECK(std::memcmp(whole.lse.data(), cut.lse.data() + first, whole.lse.size() * sizeof(float)) == 0);
-      }
+void check_rows_alone(DType dtype, const AttentionShape& shape) {
+  const Result whole = run_cuda(batch_of(dtype, shape, {0}, false), ThreadOrder::kFirstToLast, false);
+  const std::vector<int64_t> cuts[] = {{0, 64}, {0, 1, 77, 149}, {0, 53, 96}};
+  for (const auto& starts : cuts) {
+    for (const bool among_others : {false, true}) {
+      const Result cut = run_cuda(batch_of(dtype, shape, starts, among_others), ThreadOrder::kFirstToLast, false);
+      const auto first = static_cast<size_t>(among_others ? 37 * shape.num_heads : 0);
+      const auto width = static_cast<size_t>(shape.head_dim);
+      CHECK(std::memcmp(whole.out.data(), cut.out.data() + first * width, whole.out.size() * sizeof(float)) == 0);
+      CHECK(std::memcmp(whole.lse.data(), cut.lse.data() + first, whole.lse.size() * sizeof(float)) == 0);
     }
+  }
+}
+
+EMULATION_TEST(cuda_attention_rows_depend_on_their_sequence_alone) {
+  check_rows_alone(DType::kFloat32, {4, 2, 20});
+  for (const int capability : {8, 9}) {
+    emulation::set_compute_capability(capability);
+    for (const AttentionShape& shape : {AttentionShape{3, 1, 64}, {2, 1, 128}})
+      check_rows_alone(DType::kBFloat16, shape);
   }
 }
 

@@ -3,6 +3,8 @@
 
 #include "cuda/attention_backward.h"
 #include "cuda/attention_forward.h"
+#include "cuda/attention_hopper_backward.h"
+#include "cuda/attention_hopper_forward.h"
 #include "cuda/attention_plain.h"
 #include "cuda/row.h"
 
@@ -27,17 +29,15 @@ __global__ void statistics_kernel(RowStatistic* statistics, const E* dout, const
 
 }  // namespace
 
-bool uses_tensor_cores(DType dtype, const Heads& heads) {
-  return dtype == DType::kBFloat16 && (heads.head_dim == 64 || heads.head_dim == 128) && heads.group <= kTileRows;
-}
-
 void attention_forward(Stream stream, TypedPointer out, float* lse, ConstTypedPointer qkv, const KvBlocks& cache,
                        const AttentionPlan& plan) {
   const CudaAttentionPlan& own = cuda_plan(plan);
-  if (uses_tensor_cores(qkv.dtype, own.heads())) {
-    tensor_attention_forward(stream, out, lse, qkv, cache, own);
-  } else {
+  if (!uses_tensor_cores(qkv.dtype, own.heads())) {
     plain_attention_forward(stream, out, lse, qkv, cache, own);
+  } else if (device_has_wgmma()) {
+    hopper_attention_forward(stream, out, lse, qkv, cache, own);
+  } else {
+    tensor_attention_forward(stream, out, lse, qkv, cache, own);
   }
 }
 
@@ -63,10 +63,12 @@ void attention_backward(Stream stream, TypedPointer dqkv, ConstTypedPointer dout
     launch(statistics_kernel<E>, row_launch(rows), stream, statistics, static_cast<const E*>(dout.data),
            static_cast<const E*>(out.data), lse, rows, own.heads().head_dim);
   });
-  if (uses_tensor_cores(qkv.dtype, own.heads())) {
-    tensor_attention_backward(stream, dqkv, dout, statistics, qkv, cache, own);
-  } else {
+  if (!uses_tensor_cores(qkv.dtype, own.heads())) {
     plain_attention_backward(stream, dqkv, dout, lse, statistics, qkv, cache, own);
+  } else if (device_has_wgmma()) {
+    hopper_attention_backward(stream, dqkv, dout, statistics, qkv, cache, own);
+  } else {
+    tensor_attention_backward(stream, dqkv, dout, statistics, qkv, cache, own);
   }
 }
 

@@ -7,9 +7,6 @@
 
 namespace wideseek::cuda {
 
-// True if kernels for tensor cores serve this type and shape.
-bool uses_tensor_cores(DType dtype, const Heads& heads);
-
 void attention_forward(Stream stream, TypedPointer out, float* lse, ConstTypedPointer qkv, const KvBlocks& cache,
                        const AttentionPlan& plan);
 

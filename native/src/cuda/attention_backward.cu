@@ -3,53 +3,17 @@
 //   P = exp(S - lse),  dV = P^T dO,  dP = dO V^T,  dS = P (dP - delta),  dQ = scale dS K,  dK = scale dS^T Q.
 #include "cuda/attention_backward.h"
 
-#include <cmath>
-
-#include "cuda/attention_tile.h"
+#include "cuda/attention_gradient.h"
 
 namespace wideseek::cuda {
 namespace {
 
-struct Call {
-  BF16* dqkv;
-  const BF16* dout;
-  const BF16* qkv;
-  const BF16* keys;
-  const BF16* values;
-  const RowStatistic* statistics;
-  Heads heads;
-  float scale;
-};
-
-template <int kRowTiles, int kColumnTiles>
-__device__ __forceinline__ void set_zero(float (&acc)[kRowTiles][kColumnTiles][4]) {
-  WS_UNROLL
-  for (int i = 0; i < kRowTiles; ++i) {
-    WS_UNROLL
-    for (int n = 0; n < kColumnTiles; ++n) {
-      WS_UNROLL
-      for (int e = 0; e < 4; ++e) acc[i][n][e] = 0;
-    }
-  }
-}
-
-template <int kRowTiles, int kColumnTiles>
-__device__ __forceinline__ void scale_by(float (&acc)[kRowTiles][kColumnTiles][4], float factor) {
-  WS_UNROLL
-  for (int i = 0; i < kRowTiles; ++i) {
-    WS_UNROLL
-    for (int n = 0; n < kColumnTiles; ++n) {
-      WS_UNROLL
-      for (int e = 0; e < 4; ++e) acc[i][n][e] *= factor;
-    }
-  }
-}
+using Call = GradientCall;
 
 // ---- dk and dv. A block takes a key tile of one kv head; each of its four warps has 16 keys, and the scores are
 // transposed, so that a warp's weights are in the registers where the next product wants them.
 
-constexpr int kStepRows = 64;  // packed query rows of a step
-constexpr int kRowColumns = kStepRows / 8;
+constexpr int kKeyTileKeys = kAttentionWarps * 16;
 
 // Shared memory: keys and values, then two stages of queries, their dout and statistics.
 template <int D>
@@ -62,24 +26,6 @@ struct KeyLayout {
   __device__ SharedAddress queries(int stage) const { return keys + 2 * kKeyBytes + stage * kStageBytes; }
   __device__ SharedAddress dout(int stage) const { return queries(stage) + kRowTileBytes; }
   __device__ SharedAddress statistics(int stage) const { return queries(stage) + 2 * kRowTileBytes; }
-};
-
-// Packed rows [begin, begin + 64) of a range.
-struct Step {
-  int range, begin;  // range: index in the lists
-
-  // False after the last step of the tile.
-  __device__ __forceinline__ bool advance(const KeyTiles& lists, int last_range, int group) {
-    begin += kStepRows;
-    if (begin < lists.ranges[range].num_rows * group) return true;
-    begin = 0;
-    return ++range <= last_range;
-  }
-};
-
-// Where a step's first row is: a position, and the place in the group there.
-struct StepStart {
-  int position, in_group;
 };
 
 // Starts the copies of a step and says where it is.
@@ -105,44 +51,6 @@ __device__ __forceinline__ StepStart copy_step(const Call& call, const KeyLayout
   }
   commit_copies();
   return {range.position + skipped, in_group};
-}
-
-// Scores [16 keys, 64 queries] become weights, those of queries before the key 0. Rows past the range have queries and
-// dout of zeros, so what weight they get does not matter.
-__device__ __forceinline__ void weigh(float (&scores)[1][kRowColumns][4], SharedAddress statistics, const Call& call,
-                                      const StepStart& start, int first_key, int last_key) {
-  const int lane = lane_id();
-  const float scale_log2 = call.scale * kLog2E;
-  WS_UNROLL
-  for (int n = 0; n < kRowColumns; ++n) {
-    const float4 pair =
-        load_shared_floats(statistics + (n * 8 + lane % 4 * 2) * static_cast<uint32_t>(sizeof(RowStatistic)));
-    WS_UNROLL
-    for (int e = 0; e < 4; ++e)
-      scores[0][n][e] = fast_exp2(__fmaf_rn(scores[0][n][e], scale_log2, -(e % 2 == 0 ? pair.x : pair.z)));
-  }
-  if (start.position >= last_key) return;
-  WS_UNROLL
-  for (int n = 0; n < kRowColumns; ++n) {
-    WS_UNROLL
-    for (int e = 0; e < 4; ++e) {
-      const int key = first_key + lane / 4 + e / 2 * 8, row = start.in_group + n * 8 + lane % 4 * 2 + e % 2;
-      if (key > start.position + packed_position(row, call.heads.per_group)) scores[0][n][e] = 0;
-    }
-  }
-}
-
-// gradients = weights (gradients - delta)
-__device__ __forceinline__ void differentiate(float (&gradients)[1][kRowColumns][4],
-                                              const float (&weights)[1][kRowColumns][4], SharedAddress statistics) {
-  WS_UNROLL
-  for (int n = 0; n < kRowColumns; ++n) {
-    const float4 pair =
-        load_shared_floats(statistics + (n * 8 + lane_id() % 4 * 2) * static_cast<uint32_t>(sizeof(RowStatistic)));
-    WS_UNROLL
-    for (int e = 0; e < 4; ++e)
-      gradients[0][n][e] = weights[0][n][e] * (gradients[0][n][e] - (e % 2 == 0 ? pair.y : pair.w));
-  }
 }
 
 template <int D>
@@ -204,24 +112,6 @@ struct QueryLayout {
   __device__ SharedAddress values(int stage) const { return keys(stage) + kKeyBytes; }
 };
 
-// scores become the gradients of the scores, `gradients` being dP.
-__device__ __forceinline__ void differentiate(float (&scores)[kRowTiles][kKeyColumns][4],
-                                              const float (&gradients)[kRowTiles][kKeyColumns][4],
-                                              const RowStatistic (&statistics)[kRowTiles][2], float scale_log2) {
-  WS_UNROLL
-  for (int i = 0; i < kRowTiles; ++i) {
-    WS_UNROLL
-    for (int n = 0; n < kKeyColumns; ++n) {
-      WS_UNROLL
-      for (int e = 0; e < 4; ++e) {
-        const RowStatistic& row = statistics[i][e / 2];
-        scores[i][n][e] =
-            fast_exp2(__fmaf_rn(scores[i][n][e], scale_log2, -row.lse_log2)) * (gradients[i][n][e] - row.delta);
-      }
-    }
-  }
-}
-
 template <int D>
 __global__ void __launch_bounds__(kAttentionThreads, 2)
     query_gradient_kernel(Call call, const QueryTile* tiles, const int32_t* tables) {
@@ -249,14 +139,7 @@ __global__ void __launch_bounds__(kAttentionThreads, 2)
   const int first_row = warp_id() * kRowTiles * 16;
   const auto own_rows = static_cast<uint32_t>(first_row * kRowBytes<D>);
   RowStatistic statistics[kRowTiles][2];
-  WS_UNROLL
-  for (int i = 0; i < kRowTiles; ++i) {
-    WS_UNROLL
-    for (int half = 0; half < 2; ++half) {
-      const int row = first_row + i * 16 + half * 8 + lane_id() / 4;
-      statistics[i][half] = row < rows.num_rows ? call.statistics[rows.head_of(row)] : RowStatistic{};
-    }
-  }
+  load_statistics(statistics, call, rows, first_row);
   float dq[kRowTiles][D / 8][4];
   set_zero(dq);
   for (int first = 0; first < end; first += kKeys) {
@@ -268,7 +151,8 @@ __global__ void __launch_bounds__(kAttentionThreads, 2)
     product<D>(scores, layout.queries + own_rows, layout.keys(stage));
     if (first + kKeys - 1 > tile.position) mask_later_keys(scores, call.heads, first_row, tile.position - first);
     product<D>(gradients, layout.dout() + own_rows, layout.values(stage));
-    differentiate(scores, gradients, statistics, call.scale * kLog2E);
+    weigh(scores, statistics, call.scale * kLog2E);
+    differentiate(scores, gradients, statistics);
     add_product<D>(dq, scores, layout.keys(stage));
   }
   scale_by(dq, call.scale);
@@ -282,6 +166,7 @@ template <int D>
 void launch_kernels(Stream stream, const Call& call, const CudaAttentionPlan& plan) {
   const QueryTiles& query_tiles = plan.query_tiles();
   const KeyTiles& key_tiles = plan.key_tiles();
+  WS_CHECK(key_tiles.tile_keys == kKeyTileKeys, kInternal, "attention", "key tiles are of another device");
   const auto blocks = [&](int64_t tiles) { return static_cast<unsigned>(tiles * plan.heads().num_kv_heads); };
   launch(key_gradient_kernel<D>, {blocks(key_tiles.num_tiles), kAttentionThreads, KeyLayout<D>::kBytes}, stream, call,
          key_tiles);
@@ -293,16 +178,8 @@ void launch_kernels(Stream stream, const Call& call, const CudaAttentionPlan& pl
 
 void tensor_attention_backward(Stream stream, TypedPointer dqkv, ConstTypedPointer dout, const RowStatistic* statistics,
                                ConstTypedPointer qkv, const KvBlocks& cache, const CudaAttentionPlan& plan) {
-  const Heads& heads = plan.heads();
-  const Call call{static_cast<BF16*>(dqkv.data),
-                  static_cast<const BF16*>(dout.data),
-                  static_cast<const BF16*>(qkv.data),
-                  static_cast<const BF16*>(cache.keys.data),
-                  static_cast<const BF16*>(cache.values.data),
-                  statistics,
-                  heads,
-                  1.0f / std::sqrt(static_cast<float>(heads.head_dim))};
-  if (heads.head_dim == 64) {
+  const Call call(dqkv, dout, statistics, qkv, cache, plan.heads());
+  if (plan.heads().head_dim == 64) {
     launch_kernels<64>(stream, call, plan);
   } else {
     launch_kernels<128>(stream, call, plan);

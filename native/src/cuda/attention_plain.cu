@@ -211,7 +211,7 @@ __global__ void __launch_bounds__(kWarps* kWarp) key_gradient_kernel(E* dqkv, In
   const int kv_head = static_cast<int>(blockIdx.x % heads.num_kv_heads), n = heads.head_dim;
   WarpMemory& own = memory[warp_id()];
   for (int i = warp_id(); i < tile.num_keys; i += kWarps) {
-    const int64_t row = lists.key_rows[t * kKeyTileKeys + i];
+    const int64_t row = lists.key_rows[t * lists.tile_keys + i];
     if (row < 0) continue;
     const int64_t at = kv_offset(heads, tile.blocks, i, kv_head);
     __syncwarp();  // the last key's readers are done

@@ -9,6 +9,7 @@
 #include <utility>
 
 #include "base/error.h"
+#include "cuda/hopper.h"
 
 namespace wideseek::cuda {
 namespace {
@@ -104,6 +105,7 @@ std::vector<BlockUse> list_block_uses(const SequenceSlice* slices, int64_t num_s
 }
 
 struct HostKeyTiles {
+  int64_t tile_blocks;
   std::vector<KeyTile> tiles;
   std::vector<QueryRange> ranges;
   std::vector<int32_t> key_rows;
@@ -116,7 +118,7 @@ void add_key_tile(HostKeyTiles& lists, const SequenceSlice* slices, const Sequen
   tile.position = static_cast<int32_t>(first * kBlockTokens);
   tile.first_range = static_cast<int32_t>(lists.ranges.size());
   const size_t rows_at = lists.key_rows.size();
-  lists.key_rows.resize(rows_at + kKeyTileKeys, -1);
+  lists.key_rows.resize(rows_at + static_cast<size_t>(lists.tile_blocks * kBlockTokens), -1);
   for (int64_t b = first; b < last; ++b) {
     const int32_t block = slice.block_table[b];
     const BlockUse& use = uses[static_cast<size_t>(block)];
@@ -135,9 +137,9 @@ void add_key_tile(HostKeyTiles& lists, const SequenceSlice* slices, const Sequen
   lists.tiles.push_back(tile);
 }
 
-HostKeyTiles list_key_tiles(const SequenceSlice* slices, int64_t num_slices) {
+HostKeyTiles list_key_tiles(const SequenceSlice* slices, int64_t num_slices, int64_t tile_blocks) {
   const std::vector<BlockUse> uses = list_block_uses(slices, num_slices);
-  HostKeyTiles lists;
+  HostKeyTiles lists{tile_blocks, {}, {}, {}};
   for (int64_t s = 0; s < num_slices; ++s) {
     const SequenceSlice& slice = slices[s];
     if (slice.num_rows == 0) continue;
@@ -146,7 +148,7 @@ HostKeyTiles list_key_tiles(const SequenceSlice* slices, int64_t num_slices) {
     for (int64_t first = 0; first < num_blocks;) {
       int64_t last = first + 1;
       if (use_of(first).readers.front() == s) {  // else an earlier slice has listed it
-        while (last < num_blocks && last - first < kKeyTileBlocks && use_of(last - 1).num_tokens == kBlockTokens &&
+        while (last < num_blocks && last - first < tile_blocks && use_of(last - 1).num_tokens == kBlockTokens &&
                use_of(last).readers == use_of(first).readers) {
           ++last;
         }
@@ -168,11 +170,12 @@ void sort_by_work(HostKeyTiles& lists) {
       work[t] += lists.ranges[static_cast<size_t>(tile.first_range + r)].num_rows;
   }
   std::stable_sort(order.begin(), order.end(), [&](int64_t a, int64_t b) { return work[a] > work[b]; });
-  HostKeyTiles sorted;
+  HostKeyTiles sorted{lists.tile_blocks, {}, {}, {}};
+  const int64_t tile_keys = lists.tile_blocks * kBlockTokens;
   for (const int64_t t : order) {
     sorted.tiles.push_back(lists.tiles[static_cast<size_t>(t)]);
-    const auto rows = lists.key_rows.begin() + t * kKeyTileKeys;
-    sorted.key_rows.insert(sorted.key_rows.end(), rows, rows + kKeyTileKeys);
+    const auto rows = lists.key_rows.begin() + t * tile_keys;
+    sorted.key_rows.insert(sorted.key_rows.end(), rows, rows + tile_keys);
   }
   lists.tiles = std::move(sorted.tiles);
   lists.key_rows = std::move(sorted.key_rows);
@@ -247,7 +250,7 @@ CudaAttentionPlan::CudaAttentionPlan(Backend& backend, const AttentionShape& sha
       const int64_t position = slice.first_position + i;
       const int64_t count = std::min(slice.num_rows - i, heads_.tile_positions - position % heads_.tile_positions);
       tiles.push_back({static_cast<int32_t>(slice.first_row + i), static_cast<int32_t>(count),
-                       static_cast<int32_t>(position), table});
+                       static_cast<int32_t>(position), table, static_cast<int32_t>(length_of(slice))});
       i += count;
     }
   }
@@ -263,14 +266,16 @@ CudaAttentionPlan::CudaAttentionPlan(Backend& backend, const AttentionShape& sha
 
 const KeyTiles& CudaAttentionPlan::key_tiles() const {
   if (has_key_tiles_) return key_tiles_;
-  HostKeyTiles host = list_key_tiles(slices_, num_slices_);
+  HostKeyTiles host =
+      list_key_tiles(slices_, num_slices_, device_has_wgmma() ? kMaxKeyTileBlocks : kMaxKeyTileBlocks / 2);
   sort_by_work(host);
   Lists lists;
   const int64_t tiles_at = lists.add(host.tiles), ranges_at = lists.add(host.ranges),
                 rows_at = lists.add(host.key_rows);
   const int32_t* const memory = lists.upload(backend_, memory_);
   key_tiles_ = {list_at<KeyTile>(memory, tiles_at), list_at<QueryRange>(memory, ranges_at),
-                list_at<int32_t>(memory, rows_at), static_cast<int64_t>(host.tiles.size())};
+                list_at<int32_t>(memory, rows_at), static_cast<int64_t>(host.tiles.size()),
+                static_cast<int32_t>(host.tile_blocks * kBlockTokens)};
   has_key_tiles_ = true;
   return key_tiles_;
 }

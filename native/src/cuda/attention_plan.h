@@ -16,14 +16,14 @@
 
 namespace wideseek::cuda {
 
-constexpr int kTileRows = 128;     // packed query rows of a query tile, at most
-constexpr int kKeyTileBlocks = 4;  // blocks of a key tile of the backward pass, at most
-constexpr int kKeyTileKeys = kKeyTileBlocks * static_cast<int>(kKvBlockTokens);
+constexpr int kTileRows = 128;        // packed query rows of a query tile, at most
+constexpr int kMaxKeyTileBlocks = 8;  // blocks of a key tile of the backward pass, at most
 
 // Rows [row, row + num_rows) of the batch at positions [position, ...) of a sequence.
 struct QueryTile {
   int32_t row, num_rows, position;
-  int32_t table;  // where the sequence's block table begins in `tables`
+  int32_t table;   // where the sequence's block table begins in `tables`
+  int32_t length;  // positions of the sequence whose keys are stored
 };
 
 // Rows [row, row + num_rows) at positions [position, ...): all rows of one slice that may attend to a key tile.
@@ -35,7 +35,7 @@ struct QueryRange {
 struct KeyTile {
   int32_t position, num_keys;
   int32_t first_range, num_ranges;
-  int32_t blocks[kKeyTileBlocks];
+  int32_t blocks[kMaxKeyTileBlocks];
 };
 
 // What the backward pass knows of one head of one row before it begins.
@@ -57,8 +57,9 @@ struct QueryTiles {
 struct KeyTiles {
   const KeyTile* tiles;      // most work first
   const QueryRange* ranges;  // in order of slices for every tile
-  const int32_t* key_rows;   // [num_tiles, kKeyTileKeys] row that stored the key; -1 if none of the batch did
+  const int32_t* key_rows;   // [num_tiles, tile_keys] row that stored the key; -1 if none of the batch did
   int64_t num_tiles;
+  int32_t tile_keys;  // 64, or 128 for kernels of compute capability 9.0
 };
 
 // The shape as kernels take it.

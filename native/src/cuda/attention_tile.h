@@ -41,19 +41,22 @@ __device__ __forceinline__ void copy_rows(SharedAddress tile, const BF16* any, S
   }
 }
 
-// Starts the copies of the keys and values at positions [first, first + kRows) of one kv head to two tiles; those from
-// `end` on are zeros, whatever lies there.
+// Starts the copies of the keys and values at positions [first, first + kRows) of one kv head to two tiles, first being
+// a multiple of 16; those from `end` on are zeros, whatever lies there.
 template <int D, int kRows>
 __device__ __forceinline__ void copy_keys_and_values(SharedAddress key_tile, SharedAddress value_tile, const BF16* keys,
                                                      const BF16* values, const Heads& heads, const int32_t* table,
                                                      int kv_head, int first, int end) {
-  constexpr int kStep = kAttentionThreads / kRowChunks<D>;
+  constexpr int kStep = kAttentionThreads / kRowChunks<D>, kBlock = static_cast<int>(kKvBlockTokens);
+  static_assert(kStep % 8 == 0 && kBlock % kStep == 0);
   const int own = static_cast<int>(threadIdx.x) / kRowChunks<D>, chunk = static_cast<int>(threadIdx.x) % kRowChunks<D>;
   const SharedAddress to = chunk_address<D>(0, own, chunk);
+  const int in_block = operand_chunk<D>(own, chunk) * 8;
   WS_UNROLL
   for (int row = 0; row < kRows; row += kStep) {
     const bool valid = first + row + own < end;
-    const int64_t from = valid ? kv_offset(heads, table, first + row + own, kv_head) + chunk * 8 : 0;
+    const int64_t from =
+        valid ? kv_block_offset(heads, table[(first + row) / kBlock], kv_head) + row % kBlock * D + in_block : 0;
     copy_async<16>(key_tile + to + static_cast<uint32_t>(row * kRowBytes<D>), keys + from, valid);
     copy_async<16>(value_tile + to + static_cast<uint32_t>(row * kRowBytes<D>), values + from, valid);
   }

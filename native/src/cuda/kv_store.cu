@@ -18,8 +18,8 @@ struct Store {
   int64_t key_word;     // where the keys begin in it
 };
 
-// Thread i copies word i of the keys and word i of the values.
-template <typename Word>
+// Thread i copies word i of the keys and word i of the values. kOperandD: D of the operand tiles that blocks are, or 0.
+template <typename Word, int kOperandD>
 __global__ void store_kernel(Store store) {
   const uint32_t i = blockIdx.x * kBlock + threadIdx.x;
   if (i >= store.num_words) return;
@@ -31,12 +31,17 @@ __global__ void store_kernel(Store store) {
   const Word key = source[0], value = source[store.row_words];
   const uint32_t head = in_row / store.head_words, in_head = in_row % store.head_words;
   const int64_t num_kv_heads = store.row_words / store.head_words;
-  const int64_t to = ((slot / kTokens * num_kv_heads + head) * kTokens + slot % kTokens) * store.head_words + in_head;
+  int64_t to = (slot / kTokens * num_kv_heads + head) * kTokens * store.head_words;
+  if constexpr (kOperandD > 0) {
+    to += operand_chunk<kOperandD>(slot % kTokens, static_cast<int>(in_head));
+  } else {
+    to += slot % kTokens * store.head_words + in_head;
+  }
   static_cast<Word*>(store.keys)[to] = key;
   static_cast<Word*>(store.values)[to] = value;
 }
 
-template <typename Word>
+template <typename Word, int kOperandD = 0>
 void store_words(Stream stream, const KvBlocks& cache, ConstTypedPointer qkv, const CudaAttentionPlan& plan) {
   const Heads& heads = plan.heads();
   const int64_t head_words = heads.head_dim * dtype_bytes(qkv.dtype) / static_cast<int64_t>(sizeof(Word));
@@ -53,7 +58,8 @@ void store_words(Stream stream, const KvBlocks& cache, ConstTypedPointer qkv, co
                     static_cast<uint32_t>(head_words),
                     head_words * (heads.num_heads + 2 * heads.num_kv_heads),
                     head_words * heads.num_heads};
-  launch(store_kernel<Word>, {static_cast<unsigned>(ceil_div<int64_t>(num_words, kBlock)), kBlock}, stream, store);
+  launch(store_kernel<Word, kOperandD>, {static_cast<unsigned>(ceil_div<int64_t>(num_words, kBlock)), kBlock}, stream,
+         store);
 }
 
 }  // namespace
@@ -61,7 +67,13 @@ void store_words(Stream stream, const KvBlocks& cache, ConstTypedPointer qkv, co
 void kv_store(Stream stream, const KvBlocks& cache, ConstTypedPointer qkv, const AttentionPlan& plan) {
   const CudaAttentionPlan& own = cuda_plan(plan);
   const int64_t head_bytes = own.heads().head_dim * dtype_bytes(qkv.dtype);
-  if (head_bytes % sizeof(uint4) == 0) {
+  if (uses_tensor_cores(qkv.dtype, own.heads())) {
+    if (own.heads().head_dim == 64) {
+      store_words<uint4, 64>(stream, cache, qkv, own);
+    } else {
+      store_words<uint4, 128>(stream, cache, qkv, own);
+    }
+  } else if (head_bytes % sizeof(uint4) == 0) {
     store_words<uint4>(stream, cache, qkv, own);
   } else if (head_bytes % sizeof(uint32_t) == 0) {
     store_words<uint32_t>(stream, cache, qkv, own);

@@ -10,6 +10,9 @@
 #include <cstring>
 
 #include "cuda/platform.h"
+#if defined(WIDESEEK_CUDA_EMULATION)
+#include "cuda/emulation/async_proxy.h"
+#endif
 
 namespace wideseek::cuda {
 
@@ -25,7 +28,10 @@ inline SharedAddress dynamic_shared_address() { return 0; }
 
 inline std::byte* shared_pointer(SharedAddress address) { return emulation::dynamic_shared() + address; }
 
-inline void store_shared(SharedAddress to, uint32_t value) { std::memcpy(shared_pointer(to), &value, sizeof(value)); }
+inline void store_shared(SharedAddress to, uint32_t value) {
+  std::memcpy(shared_pointer(to), &value, sizeof(value));
+  emulation::note_ordinary_store(shared_pointer(to), sizeof(value));
+}
 inline uint4 load_shared_16(SharedAddress from) {
   uint4 value;
   std::memcpy(&value, shared_pointer(from), sizeof(value));

@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "base/error.h"
+#include "cuda/emulation/async_proxy.h"
 #include "cuda/emulation/fiber.h"
 
 namespace wideseek::emulation {
@@ -22,26 +23,35 @@ struct AsyncCopy {
   int bytes, valid_bytes;
 };
 
-enum class Wait { kNone, kWarp, kBlock, kNamed };
+enum class Wait { kNone, kWarp, kBlock, kCondition };
+constexpr int kNamedBarriers = 16;
+
+struct NamedBarrier {
+  int arrived = 0;
+  int64_t opened = 0;  // how often
+};
 
 struct Thread {
   Fiber fiber;
   uint3 index{};
   int number = 0;
   Wait wait = Wait::kNone;
-  int barrier_id = 0, barrier_count = 0;
+  std::function<bool()> condition;
   std::deque<std::vector<AsyncCopy>> copies;  // committed groups, then the open one
 };
 
 struct Block {
   std::vector<std::unique_ptr<Thread>> threads;  // reused by the next block
   int num_threads = 0;
+  int64_t number = 0;
+  NamedBarrier named[kNamedBarriers];
   std::vector<std::byte> exchange, shared;
 };
 
 Block block;
 Thread* current = nullptr;
 ThreadOrder thread_order = ThreadOrder::kFirstToLast;
+int capability = 9;
 
 void wait(Wait what) {
   current->wait = what;
@@ -52,9 +62,9 @@ void wait(Wait what) {
 
 Thread& thread(int i) { return *block.threads[static_cast<size_t>(i)]; }
 
-// Opens the barrier `what` if all threads for which belongs(thread) holds, or `needed` of them, wait for it.
+// Opens the barrier `what` if all threads for which belongs(thread) holds wait for it.
 template <typename F>
-bool open_if_complete(Wait what, int needed, F&& belongs) {
+bool open_if_complete(Wait what, F&& belongs) {
   int live = 0, waiting = 0;
   for (int i = 0; i < block.num_threads; ++i) {
     const Thread& t = thread(i);
@@ -62,7 +72,7 @@ bool open_if_complete(Wait what, int needed, F&& belongs) {
     ++live;
     waiting += t.wait == what;
   }
-  if (waiting == 0 || waiting != (needed > 0 ? needed : live)) return false;
+  if (waiting == 0 || waiting != live) return false;
   for (int i = 0; i < block.num_threads; ++i) {
     Thread& t = thread(i);
     if (!t.fiber.done() && t.wait == what && belongs(t)) t.wait = Wait::kNone;
@@ -70,15 +80,21 @@ bool open_if_complete(Wait what, int needed, F&& belongs) {
   return true;
 }
 
-bool open_block_barriers() {
-  bool opened = open_if_complete(Wait::kBlock, 0, [](const Thread&) { return true; });
-  for (int id = 0; id < 16; ++id) {
-    const auto waits_here = [id](const Thread& t) { return t.wait == Wait::kNamed && t.barrier_id == id; };
-    int needed = 0;
-    for (int i = 0; i < block.num_threads; ++i) needed = waits_here(thread(i)) ? thread(i).barrier_count : needed;
-    opened |= needed > 0 && open_if_complete(Wait::kNamed, needed, waits_here);
+bool any_condition_holds() {
+  for (int i = 0; i < block.num_threads; ++i) {
+    Thread& t = thread(i);
+    if (!t.fiber.done() && t.wait == Wait::kCondition && t.condition()) return true;
   }
-  return opened;
+  return false;
+}
+
+NamedBarrier& arrive_at(int id, int count) {
+  NamedBarrier& barrier = block.named[id];
+  if (++barrier.arrived == count) {
+    barrier.arrived = 0;
+    ++barrier.opened;
+  }
+  return barrier;
 }
 
 // Runs the threads of one warp until all of them have ended or wait for other warps: as far ahead of these as a warp
@@ -90,17 +106,21 @@ void run_warp(int warp) {
     progress = false;
     for (int i = 0; i < count; ++i) {
       Thread& t = thread(first + (thread_order == ThreadOrder::kFirstToLast ? i : count - 1 - i));
-      if (t.fiber.done() || t.wait != Wait::kNone) continue;
+      if (t.fiber.done()) continue;
+      if (t.wait == Wait::kCondition && t.condition()) t.wait = Wait::kNone;
+      if (t.wait != Wait::kNone) continue;
       current = &t;
       threadIdx = t.index;
       t.fiber.resume();
       progress = true;
     }
-    progress |= open_if_complete(Wait::kWarp, 0, [warp](const Thread& t) { return t.number / kWarp == warp; });
+    progress |= open_if_complete(Wait::kWarp, [warp](const Thread& t) { return t.number / kWarp == warp; });
   }
 }
 
 void run_block(const std::function<void()>& body) {
+  ++block.number;
+  std::fill(std::begin(block.named), std::end(block.named), NamedBarrier{});
   for (int i = 0; i < block.num_threads; ++i) {
     thread(i).wait = Wait::kNone;
     thread(i).copies.clear();
@@ -111,7 +131,7 @@ void run_block(const std::function<void()>& body) {
   const int num_warps = (block.num_threads + kWarp - 1) / kWarp;
   do {
     for (int i = 0; i < num_warps; ++i) run_warp(thread_order == ThreadOrder::kFirstToLast ? i : num_warps - 1 - i);
-  } while (open_block_barriers());
+  } while (open_if_complete(Wait::kBlock, [](const Thread&) { return true; }) || any_condition_holds());
   for (int i = 0; i < block.num_threads; ++i) {
     WS_CHECK(thread(i).fiber.done(), kInternal, "emulation", "threads of one block wait for different barriers");
   }
@@ -120,6 +140,9 @@ void run_block(const std::function<void()>& body) {
 }  // namespace
 
 void set_thread_order(ThreadOrder order) { thread_order = order; }
+ThreadOrder current_thread_order() { return thread_order; }
+void set_compute_capability(int major) { capability = major; }
+int compute_capability() { return capability; }
 
 void run_grid(dim3 grid, dim3 block_size, int64_t shared_bytes, const std::function<void()>& body) {
   const auto count = static_cast<int>(block_size.x * block_size.y * block_size.z);
@@ -154,10 +177,20 @@ std::byte* dynamic_shared() {
 void block_barrier() { wait(Wait::kBlock); }
 void warp_barrier() { wait(Wait::kWarp); }
 void named_barrier(int id, int count) {
-  current->barrier_id = id;
-  current->barrier_count = count;
-  wait(Wait::kNamed);
+  const NamedBarrier& barrier = block.named[id];
+  const int64_t opened = barrier.opened;
+  arrive_at(id, count);
+  wait_until([&barrier, opened] { return barrier.opened > opened; });
 }
+void named_arrive(int id, int count) { arrive_at(id, count); }
+void wait_until(std::function<bool()> condition) {
+  if (condition()) return;
+  current->condition = std::move(condition);
+  wait(Wait::kCondition);
+}
+int thread_number() { return current->number; }
+int64_t block_number() { return block.number; }
+int64_t dynamic_shared_bytes() { return static_cast<int64_t>(block.shared.size()) - 1024; }
 int lane() { return current->number % kWarp; }
 std::byte* exchange(int lane) {
   return block.exchange.data() + (current->number / kWarp * kWarp + lane) * kExchangeBytes;
@@ -174,6 +207,7 @@ void wait_copies(int newest_groups_left) {
       std::memcpy(copy.shared, copy.global, static_cast<size_t>(copy.valid_bytes));
       std::memset(static_cast<std::byte*>(copy.shared) + copy.valid_bytes, 0,
                   static_cast<size_t>(copy.bytes - copy.valid_bytes));
+      note_ordinary_store(static_cast<std::byte*>(copy.shared), copy.bytes);
     }
     current->copies.pop_front();
   }

@@ -43,6 +43,10 @@ namespace wideseek::emulation {
 enum class ThreadOrder { kFirstToLast, kLastToFirst };
 // Of every grid from now on.
 void set_thread_order(ThreadOrder order);
+ThreadOrder current_thread_order();
+// Major number of the compute capability that launches choose their kernels by, 9 unless set.
+void set_compute_capability(int major);
+int compute_capability();
 
 // Calls `thread` once for every thread of every block. Throws what a thread throws, and kInternal if the threads of a
 // block wait for different barriers.
@@ -50,10 +54,17 @@ void run_grid(dim3 grid, dim3 block, int64_t shared_bytes, const std::function<v
 
 // Dynamic shared memory of the block that runs; filled with NaN bits before a block begins.
 std::byte* dynamic_shared();
+int64_t dynamic_shared_bytes();
 void block_barrier();
-// Threads with the same id, `count` of them, as bar.sync does.
+// bar.sync and bar.arrive: a barrier opens when `count` threads have come to it, of which those that arrive go on.
 void named_barrier(int id, int count);
+void named_arrive(int id, int count);
 void warp_barrier();
+// Suspends the running thread until `condition` holds, which other threads bring about.
+void wait_until(std::function<bool()> condition);
+// The running thread in its block, and its block among all that ever ran.
+int thread_number();
+int64_t block_number();
 int lane();
 // 64 bytes of each lane of the running warp, for collectives: write one's own, barrier, read others', barrier.
 constexpr int kExchangeBytes = 64;

@@ -1,0 +1,207 @@
+// Attention with a running softmax in the order of FlashAttention-3 (arXiv 2407.08608). A block computes one query tile
+// of one kv head: a warp brings keys and values, 128 a step from position 0, and each of two warpgroups has 64 packed
+// rows. The scores of a step are computed while the last step's weights meet their values, and the two warpgroups take
+// turns, so that one's exponentials run under the other's products.
+//
+// A row's bits: as in attention_forward.cu.
+#include "cuda/attention_hopper_forward.h"
+
+#include <cmath>
+
+#include "cuda/attention_hopper.h"
+
+namespace wideseek::cuda {
+namespace {
+
+constexpr int kKeyColumns = kRingKeys / 8;
+
+struct Call {
+  BF16* out;
+  float* lse;
+  const BF16* qkv;
+  const BF16* keys;
+  const BF16* values;
+  const QueryTile* tiles;
+  const int32_t* tables;
+  Heads heads;
+  float scale;
+};
+
+// Shared memory: queries, then the ring of keys and values.
+template <int D>
+struct Layout {
+  static constexpr uint32_t kQueryBytes = kTileRows * kRowBytes<D>, kBytes = kQueryBytes + KeyRing<D>::kBytes;
+  SharedAddress queries;
+  __device__ KeyRing<D> ring() const { return {queries + kQueryBytes}; }
+};
+
+// What a warp has of its 16 rows; lane 4 g + t holds rows g and g + 8.
+template <int D>
+struct State {
+  float sum[1][D / 8][4];  // of weights times values
+  float max[2];            // of scores before scaling
+  float total[2];          // of this lane's weights
+};
+
+// Scores become weights 2^(scale_log2 (score - max)); returns in `shrink` by what the sum of older ones shrinks.
+template <int D>
+__device__ __forceinline__ void weigh(float (&scores)[kKeyColumns][4], State<D>& state, float (&shrink)[2],
+                                      float scale_log2) {
+  WS_UNROLL
+  for (int half = 0; half < 2; ++half) {
+    float max = state.max[half];
+    WS_UNROLL
+    for (int n = 0; n < kKeyColumns; ++n) max = fmaxf(max, fmaxf(scores[n][half * 2], scores[n][half * 2 + 1]));
+    max = fmaxf(max, __shfl_xor_sync(0xffffffffu, max, 1));
+    max = fmaxf(max, __shfl_xor_sync(0xffffffffu, max, 2));
+    shrink[half] = fast_exp2((state.max[half] - max) * scale_log2);
+    const float shift = -max * scale_log2;
+    state.max[half] = max;
+    float totals[2] = {state.total[half] * shrink[half], 0};
+    WS_UNROLL
+    for (int n = 0; n < kKeyColumns; ++n) {
+      WS_UNROLL
+      for (int e = 0; e < 2; ++e) {
+        float& score = scores[n][half * 2 + e];
+        score = fast_exp2(__fmaf_rn(score, scale_log2, shift));
+        totals[e] += score;
+      }
+    }
+    state.total[half] = totals[0] + totals[1];
+  }
+}
+
+template <int D>
+__device__ __forceinline__ void scale_sum(State<D>& state, const float (&factor)[2]) {
+  WS_UNROLL
+  for (int n = 0; n < D / 8; ++n) {
+    WS_UNROLL
+    for (int e = 0; e < 4; ++e) state.sum[0][n][e] *= factor[e / 2];
+  }
+}
+
+// Divides by the totals, and writes out and lse of the warp's rows by way of the tile of queries.
+template <int D>
+__device__ __forceinline__ void finish(const Call& call, const QueryPlace& place, State<D>& state,
+                                       SharedAddress queries, int first_row) {
+  const PackedRows rows = place.rows(call.heads);
+  const int lane = lane_id();
+  float factor[2];
+  WS_UNROLL
+  for (int half = 0; half < 2; ++half) {
+    float total = state.total[half];
+    total += __shfl_xor_sync(0xffffffffu, total, 1);
+    total += __shfl_xor_sync(0xffffffffu, total, 2);
+    factor[half] = 1.0f / total;
+    const int row = first_row + half * 8 + lane / 4;
+    if (call.lse != nullptr && lane % 4 == 0 && row < rows.num_rows)
+      call.lse[rows.head_of(row)] = __fmaf_rn(state.max[half], call.scale, logf(total));
+  }
+  scale_sum(state, factor);
+  store_rows<D>(state.sum, queries + static_cast<uint32_t>(first_row * kRowBytes<D>), [&](int row) {
+    return first_row + row < rows.num_rows ? call.out + rows.element_of(first_row + row, call.heads.out_size(), D)
+                                           : nullptr;
+  });
+}
+
+// Rows [64 consumer, 64 consumer + 64) of the tile, by one warpgroup.
+template <int D>
+__device__ __forceinline__ void attend(const Call& call, const Layout<D>& layout, const QueryPlace& place,
+                                       int consumer) {
+  const KeyRing<D> ring = layout.ring();
+  const int position = place.tile.position, steps = ceil_div(place.end(), kRingKeys);
+  const int first_row = consumer * kProductRows + warp_of_group() * 16;
+  const SharedAddress queries = layout.queries + static_cast<uint32_t>(consumer * kProductRows * kRowBytes<D>);
+  if (consumer >= place.consumers(call.heads)) return;
+  const bool takes_turns = place.consumers(call.heads) == kConsumers && steps > 1;
+  copy_query_rows<D>(queries, call.qkv, place.rows(call.heads), call.heads.qkv_size(), consumer);
+  show_copies(consumer);
+
+  const float scale_log2 = call.scale * kLog2E;
+  State<D> state{{}, {-INFINITY, -INFINITY}, {0, 0}};
+  float scores[1][kKeyColumns][4], shrink[2];
+  uint32_t weights[kKeyColumns / 2][4];
+  wait_phase(ring.full_keys(0), 0);
+  fence_products(scores[0]);
+  issue_product_of_rows<D>(scores[0], queries, ring.keys(0));
+  commit_products();
+  wait_products<0>(scores[0]);
+  release(ring.empty_keys(0));
+  if (kRingKeys - 1 > position) mask_later_keys(scores, call.heads, first_row, position);
+  weigh<D>(scores[0], state, shrink, scale_log2);
+  pack_operand(weights, scores[0]);
+  if (takes_turns && consumer == 1) give_turn(0);
+  for (int step = 1; step < steps; ++step) {
+    const int stage = step % kRingStages, last_stage = (step - 1) % kRingStages;
+    wait_phase(ring.full_keys(stage), step / kRingStages);
+    if (takes_turns) wait_turn(consumer);
+    fence_products(scores[0]);
+    issue_product_of_rows<D>(scores[0], queries, ring.keys(stage));
+    commit_products();
+    wait_phase(ring.full_values(last_stage), (step - 1) / kRingStages);
+    fence_products(state.sum[0], weights);
+    issue_product_of_columns<D>(state.sum[0], weights, ring.values(last_stage));
+    commit_products();
+    // The last turn of all would be given to nobody.
+    if (takes_turns && (consumer == 0 || step + 1 < steps)) give_turn(1 - consumer);
+    wait_products<1>(scores[0]);
+    release(ring.empty_keys(stage));
+    if ((step + 1) * kRingKeys - 1 > position)
+      mask_later_keys(scores, call.heads, first_row, position - step * kRingKeys);
+    weigh<D>(scores[0], state, shrink, scale_log2);
+    wait_products<0>(state.sum[0], weights);
+    release(ring.empty_values(last_stage));
+    scale_sum(state, shrink);
+    pack_operand(weights, scores[0]);
+  }
+  const int last_stage = (steps - 1) % kRingStages;
+  wait_phase(ring.full_values(last_stage), (steps - 1) / kRingStages);
+  fence_products(state.sum[0], weights);
+  issue_product_of_columns<D>(state.sum[0], weights, ring.values(last_stage));
+  commit_products();
+  wait_products<0>(state.sum[0], weights);
+  sync_consumer(consumer);  // nobody reads the queries any more
+  finish<D>(call, place, state, layout.queries, first_row);
+}
+
+template <int D>
+__global__ void __launch_bounds__(kHopperThreads, 1) forward_kernel(Call call) {
+  if (kHasWgmma) {
+    const Layout<D> layout{operand_shared_address()};
+    const QueryPlace place(call.heads, call.tiles);
+    if (threadIdx.x == 0) layout.ring().start_barriers(place.consumers(call.heads));
+    __syncthreads();
+    const int group = warpgroup_id();
+    if (group == 0) {
+      shrink_registers<kProducerRegisters>();
+      if (warp_id() == 0) bring_keys_and_values(layout.ring(), call.keys, call.values, call.heads, call.tables, place);
+    } else {
+      grow_registers<kConsumerRegisters>();
+      attend<D>(call, layout, place, group - 1);
+    }
+  }
+}
+
+}  // namespace
+
+void hopper_attention_forward(Stream stream, TypedPointer out, float* lse, ConstTypedPointer qkv, const KvBlocks& cache,
+                              const CudaAttentionPlan& plan) {
+  const Heads& heads = plan.heads();
+  const Call call{static_cast<BF16*>(out.data),
+                  lse,
+                  static_cast<const BF16*>(qkv.data),
+                  static_cast<const BF16*>(cache.keys.data),
+                  static_cast<const BF16*>(cache.values.data),
+                  plan.query_tiles().tiles,
+                  plan.query_tiles().tables,
+                  heads,
+                  1.0f / std::sqrt(static_cast<float>(heads.head_dim))};
+  const auto blocks = static_cast<unsigned>(plan.query_tiles().num_tiles * heads.num_kv_heads);
+  if (heads.head_dim == 64) {
+    launch(forward_kernel<64>, {blocks, kHopperThreads, Layout<64>::kBytes}, stream, call);
+  } else {
+    launch(forward_kernel<128>, {blocks, kHopperThreads, Layout<128>::kBytes}, stream, call);
+  }
+}
+
+}  // namespace wideseek::cuda
