@@ -195,7 +195,7 @@ Heads::Heads(const AttentionShape& shape)
 int64_t attention_plan_bytes(int64_t tokens, bool backward) {
   constexpr int64_t kListEnds = 6 * 16;
   constexpr int64_t kQuery = sizeof(QueryTile) + 2 * sizeof(int32_t);
-  constexpr int64_t kKey = sizeof(KeyTile) + sizeof(QueryRange) + kKeyTileKeys * sizeof(int32_t);
+  constexpr int64_t kKey = sizeof(KeyTile) + sizeof(QueryRange) + kMaxKeyTileBlocks * kBlockTokens * sizeof(int32_t);
   return kListEnds + tokens * (kQuery + (backward ? kKey : 0));
 }
 
