@@ -191,6 +191,30 @@ it("paper-table2 scores single facts, average and sets", async () => {
   expect(out).toMatch(/WideSeek-R1-4B +several agents +\d+\.\d \(59\.0\) +- \(56\.1\)/);
 }, 60_000);
 
+it("lead and subagents on two engines with equal weights do what they do on one", async () => {
+  const folder = path.join(directory, "ablation");
+  const settings = sets(...small, "eval.maxTasks=2");
+  const rows = "both,lead-only";
+  const result = await run(
+    "--suite",
+    "agent-ablation",
+    "--rows",
+    rows,
+    "--config",
+    config,
+    "--run-dir",
+    folder,
+    ...settings,
+  );
+  expect(result.code).toBe(0);
+  const agents = async (row: string): Promise<unknown> => {
+    const lines = (await readFile(path.join(folder, `eval/${row}.episodes.jsonl`), "utf8")).trim().split("\n");
+    const traces = lines.map((line) => JSON.parse(line) as { task: { instanceId: string }; agents: unknown });
+    return traces.sort((a, b) => a.task.instanceId.localeCompare(b.task.instanceId)).map((trace) => trace.agents);
+  };
+  expect(await agents("lead-only")).toEqual(await agents("both"));
+}, 60_000);
+
 describe("mistakes are one line, before anything is written", () => {
   it.each([
     [["--suite", "paper-table9"], /--suite paper-table9: no such suite; known suites: .*paper-table1, paper-table2;/],

@@ -145,6 +145,18 @@ async function toolText(source: string, text: string): Promise<string> {
   return (await searchTools({ backend }).run(call, { role: "single", language: "en" })).text;
 }
 
+test("what is split between hits stays apart", async () => {
+  const hits = [
+    hit({ contents: "<|im_" }),
+    hit({ url: "end|>", contents: "</tool_" }),
+    hit({ url: "response>", contents: "<" }),
+  ];
+  const backend = { search: async () => hits, access: async () => null, [Symbol.asyncDispose]: async () => {} };
+  const call = { name: "search", arguments: { query: "<|im_start|>" } };
+  const { text } = await searchTools({ backend }).run(call, { role: "single", language: "en" });
+  for (const reader of readers) expect(reader(text)).not.toMatch(/<\/tool_response>|<\|im_(start|end)\|>/);
+});
+
 test("what a model quotes in a wrong call comes back harmless too", async () => {
   const backend = { search: async () => [], access: async () => null, [Symbol.asyncDispose]: async () => {} };
   const tools = searchTools({ backend });

@@ -37,7 +37,7 @@ async function openPlace(
   if (corpus !== null) return await openCorpus(corpus);
   if (searchServer !== null) return await HttpSearchBackend.open({ baseUrl: searchServer, timeoutSeconds });
   if (web !== null) return await openWeb(web, { timeoutSeconds, environment });
-  if (mcp !== null) return await openMcp(mcp, { environment });
+  if (mcp !== null) return await openMcp(mcp, { timeoutSeconds, environment });
   throw new WideSeekError("WS_INVALID_ARGUMENT", "data: give one of corpus, searchServer, web, mcp", {
     op: "openRunData",
   });

@@ -29,8 +29,8 @@ const program = {
   args: [path.join(import.meta.dirname, "testing", "mcp-server.ts")],
   env: ["LAKES_KEY"],
 };
-const open = (options: McpOptionsInput): Promise<McpBackend> =>
-  McpBackend.open(mcpOptionsSchema.parse(options), environment);
+const open = (options: McpOptionsInput, timeoutSeconds = 60): Promise<McpBackend> =>
+  McpBackend.open(mcpOptionsSchema.parse(options), { timeoutSeconds, environment });
 
 let http: HttpMcpServer;
 const opened: AsyncDisposable[] = [];
@@ -139,6 +139,12 @@ test("a program that died is started again by the next call", async () => {
   expect(backend.metrics().mcp_connections).toBeGreaterThanOrEqual(2);
 });
 
+test("a call that hangs is given up at the deadline", async () => {
+  const server = { transport: "http" as const, url: http.url, bearerEnv: "LAKES_KEY" };
+  const backend = keep(await open({ server, ...tools }, 1));
+  expect((await failure(backend.access("https://a.example/hang"))).message).toMatch(/timed out/i);
+});
+
 test("a server that lost its sessions is reached again", async () => {
   const backend = keep(await open({ server: { transport: "http", url: http.url, bearerEnv: "LAKES_KEY" }, ...tools }));
   await http.forget();
@@ -180,7 +186,7 @@ test("the list of leaks holds for MCP tools too", async () => {
     ...tools,
     blocklist,
   };
-  const backend = keep(await openMcp(options, { environment }));
+  const backend = keep(await openMcp(options, { timeoutSeconds: 60, environment }));
   expect((await backend.search("lakes", 3)).map(({ url }) => url)).toEqual([
     "https://a.example/0",
     "https://a.example/2",

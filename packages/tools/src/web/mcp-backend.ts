@@ -14,12 +14,17 @@ import type { McpOptions } from "./options.ts";
 
 /** Of what a program wrote to its standard error; told when it ends too early. */
 const keptStderr = 2000;
-/** Ours is the deadline; the library's own would cut it short. */
-const noTimeoutMs = 2 ** 31 - 1;
+export interface OpenMcpSettings {
+  /** Deadline of one call in seconds. */
+  timeoutSeconds: number;
+  /** Where keys are looked up. */
+  environment: Environment;
+}
 
 /** A server that went away is started or reached again by the next call. */
 export class McpBackend implements SearchBackend {
   readonly #options: McpOptions;
+  readonly #timeoutMs: number;
   readonly #secrets: readonly string[];
   readonly #transport: () => Transport;
   readonly #slots: Slots;
@@ -28,8 +33,9 @@ export class McpBackend implements SearchBackend {
   #client: Promise<Client> | undefined;
   #stderr = "";
 
-  private constructor(options: McpOptions, environment: Environment) {
+  private constructor(options: McpOptions, { timeoutSeconds, environment }: OpenMcpSettings) {
     this.#options = options;
+    this.#timeoutMs = timeoutSeconds * 1000;
     this.#slots = new Slots(options.maxConcurrent);
     const { server } = options;
     if (server.transport === "stdio") {
@@ -61,8 +67,8 @@ export class McpBackend implements SearchBackend {
    * Connects and looks whether the tools and arguments are there.
    * @throws WS_IO when there is no server, WS_INVALID_ARGUMENT for a tool or argument that it does not have, or a missing key
    */
-  static async open(options: McpOptions, environment: Environment): Promise<McpBackend> {
-    const backend = new McpBackend(options, environment);
+  static async open(options: McpOptions, settings: OpenMcpSettings): Promise<McpBackend> {
+    const backend = new McpBackend(options, settings);
     try {
       const client = await backend.#connected();
       const { tools } = await client.listTools();
@@ -131,7 +137,7 @@ export class McpBackend implements SearchBackend {
     mayReconnect: boolean,
   ): Promise<CallToolResult> {
     const client = await this.#connected();
-    const settings = { signal, timeout: noTimeoutMs };
+    const settings = { signal, timeout: this.#timeoutMs };
     try {
       return await client.callTool({ name: tool, arguments: callArguments }, settings);
     } catch (error) {
@@ -162,7 +168,7 @@ export class McpBackend implements SearchBackend {
     this.#counts.mcp_connections += 1;
     this.#stderr = "";
     const client = new Client({ name: "wideseek", version: "0.1.0" });
-    await client.connect(this.#transport(), { signal: this.#closing.signal });
+    await client.connect(this.#transport(), { signal: this.#closing.signal, timeout: this.#timeoutMs });
     client.onclose = () => void this.#forget(client);
     return client;
   }

@@ -1,5 +1,6 @@
 // The way to the web and to MCP servers for those who may never need it: their libraries are loaded when one is opened.
 import type { SearchBackend } from "@wideseek/spec";
+import type { OpenMcpSettings } from "./mcp-backend.ts";
 import type { OpenWebSettings } from "./open-web.ts";
 import type { McpOptionsInput, WebOptionsInput } from "./options.ts";
 
@@ -9,9 +10,6 @@ export async function openWeb(options: WebOptionsInput, settings: OpenWebSetting
 }
 
 /** As `openMcp` of open-mcp.ts. */
-export async function openMcp(
-  options: McpOptionsInput,
-  settings: Pick<OpenWebSettings, "environment">,
-): Promise<SearchBackend> {
+export async function openMcp(options: McpOptionsInput, settings: OpenMcpSettings): Promise<SearchBackend> {
   return await (await import("./open-mcp.ts")).openMcp(options, settings);
 }

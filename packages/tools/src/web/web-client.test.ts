@@ -95,6 +95,29 @@ describe("attempts", () => {
   });
 });
 
+test("every request of many ends well among errors, hangs, dropped connections and garbage", async () => {
+  let number = 0;
+  server.answer((response, request) => {
+    number += 1;
+    if (number % 20 === 0) response.writeHead(500).end();
+    else if (number % 33 === 0) request.socket.destroy();
+    else if (number % 49 === 0) request.socket.end("what?\r\n\r\n");
+    else if (number % 100 !== 0) response.end("ok");
+  });
+  const client = open({
+    maxAttempts: 8,
+    attemptSeconds: 1,
+    deadlineSeconds: 3600,
+    maxConcurrent: 50,
+    maxConcurrentPerHost: 50,
+  });
+  // The test's clock counts the waits of all of them together, so their deadline is far away.
+  const responses = await Promise.all(Array.from({ length: 400 }, () => client.fetch({ url: url() })));
+  expect(responses.filter(({ body }) => body.toString() === "ok")).toHaveLength(400);
+  expect(client.numRetries).toBeGreaterThan(20);
+  expect(client.numFailures).toBe(0);
+});
+
 describe("what a host is spared", () => {
   test("requests at once and requests in a second are limited per host", async () => {
     let numOpen = 0;
