@@ -3,7 +3,6 @@
 import { runTeam } from "@wideseek/agents";
 import type { RunConfig, Suite, SuiteRow } from "@wideseek/config";
 import { type Episode, type Role, type SearchBackend, type Task, type Toolset, WideSeekError } from "@wideseek/spec";
-import { withoutControlText } from "@wideseek/tools";
 import { checkRoles, runWorkflow, type WorkflowModel, workflowOptions, workflows } from "@wideseek/workflows";
 import type { RowModels } from "./suite-models.ts";
 
@@ -61,27 +60,6 @@ export function systemOf(parts: SystemParts): (task: Task, sample: number, seed:
   const byRole: Record<string, WorkflowModel> = {};
   for (const [role, name] of Object.entries(row.models)) byRole[role] = models.workflowModel(name);
   const { options } = row;
-  const pages = withoutControlTexts(backend);
   return (task, sample, seed) =>
-    runWorkflow({ workflow, task, sample, seed, signal, models: byRole, backend: pages, options });
-}
-
-/** The toolset does this for our own agents; servers of other models read a page's control texts as such. */
-function withoutControlTexts(backend: SearchBackend): SearchBackend {
-  return {
-    search: async (...request) => {
-      const hits = await backend.search(...request);
-      return hits.map(({ url, title, contents }) => ({
-        // An address that this changes was none.
-        url: withoutControlText(url),
-        title: withoutControlText(title),
-        contents: withoutControlText(contents),
-      }));
-    },
-    access: async (...request) => {
-      const page = await backend.access(...request);
-      return page === null ? null : withoutControlText(page);
-    },
-    [Symbol.asyncDispose]: () => backend[Symbol.asyncDispose](),
-  };
+    runWorkflow({ workflow, task, sample, seed, signal, models: byRole, backend, options });
 }

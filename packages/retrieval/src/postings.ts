@@ -1,5 +1,5 @@
 // Postings of a term in memory, and how often a row has it. Owns no ranking.
-import { boundedCount } from "./index-files.ts";
+import { boundedCount, windowShift } from "./index-files.ts";
 import { segmentRows } from "./segment.ts";
 
 /** Postings of one term, one part for each segment that has it; parts are in the order of their segments. */
@@ -36,7 +36,7 @@ export interface RowMap {
 }
 
 /** From here on a look-up in a map (one or two reads) is much faster than a search; below, a map is out of proportion. */
-export const mappedCount = 512;
+export const mappedCount = 2048;
 /** Bytes of a map. */
 export const mapBytes: number = (segmentRows / 32) * 6;
 
@@ -49,6 +49,10 @@ export interface Part {
   /** Where its rows begin and end in `rows`; nothing when dense. */
   begin: number;
   end: number;
+  /** A place in `rows` that is not behind the window at hand: windows are visited in order. */
+  cursor: number;
+  /** The window whose beginning `cursor` was last moved to by a look-up. */
+  window: number;
   frequencies: Uint8Array;
   frequenciesAt: number;
   bounds: Uint8Array;
@@ -74,6 +78,8 @@ export function partOf(term: TermPostings, index: number): Part {
     rows: term.rows,
     begin,
     end: isDense ? begin : begin + count,
+    cursor: begin,
+    window: -1,
     frequencies: term.frequencies,
     frequenciesAt: term.frequencyOffsets[index] as number,
     bounds: term.bounds,
@@ -99,6 +105,18 @@ export function frequencyOf(part: Part, row: number): number {
   return found < end && rows[found] === row ? (part.frequencies[part.frequenciesAt + found - begin] as number) : 0;
 }
 
+/** As `frequencyOf`, for a row of `window`; only for parts whose postings there have not been walked. */
+export function frequencyInWindow(part: Part, row: number, window: number): number {
+  if (part.isDense || part.bits.length > 0) return frequencyOf(part, row);
+  const { rows, begin, end } = part;
+  if (part.window !== window) {
+    part.window = window;
+    part.cursor = nextAtLeast(rows, part.cursor, end, window << windowShift);
+  }
+  const found = nextAtLeast(rows, part.cursor, end, row);
+  return found < end && rows[found] === row ? (part.frequencies[part.frequenciesAt + found - begin] as number) : 0;
+}
+
 function mapRows(rows: Uint16Array, begin: number, count: number): RowMap {
   const bits = new Uint32Array(segmentRows / 32);
   const ranks = new Uint16Array(segmentRows / 32);
@@ -118,6 +136,17 @@ function bitCount(word: number): number {
   const pairs = word - ((word >>> 1) & 0x5555_5555);
   const nibbles = (pairs & 0x3333_3333) + ((pairs >>> 2) & 0x3333_3333);
   return Math.imul((nibbles + (nibbles >>> 4)) & 0x0f0f_0f0f, 0x0101_0101) >>> 24;
+}
+
+/** As `firstAtLeast`, fast where the place is near `begin`. */
+export function nextAtLeast(rows: Uint16Array, begin: number, end: number, row: number): number {
+  let low = begin;
+  let step = 1;
+  while (low + step < end && (rows[low + step] as number) < row) {
+    low += step;
+    step *= 2;
+  }
+  return firstAtLeast(rows, low, Math.min(end, low + step + 1), row);
 }
 
 /** The first place from `begin` to `end` whose row is at least `row`; `end` if there is none. */

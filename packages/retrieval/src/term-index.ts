@@ -165,8 +165,8 @@ function memoryOf({ rows, frequencies, counts, dense }: TermPostings): number {
 }
 
 function readAt(file: number, offset: number, bytes: number, mayBeShort = false): Buffer {
-  // A fresh buffer: the views on it must start at a multiple of their element's size.
-  const buffer = Buffer.from(new ArrayBuffer(bytes));
+  // A buffer of its own: the views on it must start at a multiple of their element's size.
+  const buffer = Buffer.allocUnsafeSlow(bytes);
   let read = 0;
   while (read < bytes) {
     const got = readSync(file, buffer, read, bytes - read, offset + read);

@@ -3,7 +3,7 @@
 import { type RankedRow, TopRows } from "./best-rows.ts";
 import type { LengthNorm } from "./bm25.ts";
 import { segmentWindows, windowRows, windowShift } from "./index-files.ts";
-import { firstAtLeast, frequencyOf, type Part, partOf, type TermPostings } from "./postings.ts";
+import { frequencyInWindow, frequencyOf, nextAtLeast, type Part, partOf, type TermPostings } from "./postings.ts";
 import { segmentRows } from "./segment.ts";
 import { maxQueryTerms } from "./terms.ts";
 
@@ -11,7 +11,7 @@ import { maxQueryTerms } from "./terms.ts";
 const slack = 1 + 1e-9;
 
 /** Rows of the rarest term that are scored in full to begin with, and rows that they are chosen from. */
-const sampledRows = 32;
+const sampledRows = 12;
 const maxScannedRows = 16_384;
 
 // One search runs at a time on a thread, so these are shared by all. Zero between searches.
@@ -171,7 +171,7 @@ function rankWindow(
       if (bound === 0) continue;
       rest -= bound;
       const part = byHighest[place] as Part;
-      const frequency = frequencyOf(part, row);
+      const frequency = frequencyInWindow(part, row, window);
       if (frequency > 0) sum += (part.scale * frequency) / (frequency + length);
       if ((sum + rest) * slack <= top.threshold) continue candidates;
     }
@@ -187,13 +187,14 @@ function rankWindow(
 
 /** Adds a term's scores in a window to `sums`; returns how many rows have been touched. */
 function accumulate(
-  { scale, rows, frequencies, frequenciesAt, isDense, begin: rowsAt, end }: Part,
+  part: Part,
   window: number,
   first: number,
   lengths: Uint32Array,
   { base, slope }: LengthNorm,
   alreadyTouched: number,
 ): number {
+  const { scale, rows, frequencies, frequenciesAt, isDense, begin, end } = part;
   let numTouched = alreadyTouched;
   const firstRow = window << windowShift;
   const endRow = firstRow + windowRows;
@@ -207,15 +208,16 @@ function accumulate(
     }
     return numTouched;
   }
-  const begin = firstAtLeast(rows, rowsAt, end, firstRow);
-  for (let i = begin; i < end; i += 1) {
+  let i = nextAtLeast(rows, part.cursor, end, firstRow);
+  for (; i < end; i += 1) {
     const row = rows[i] as number;
     if (row >= endRow) break;
-    const frequency = frequencies[frequenciesAt + i - rowsAt] as number;
+    const frequency = frequencies[frequenciesAt + i - begin] as number;
     const sum = sums[row] as number;
     if (sum === 0) touched[numTouched++] = row;
     sums[row] = sum + (scale * frequency) / (frequency + base + slope * (lengths[first + row] as number));
   }
+  part.cursor = i;
   return numTouched;
 }
 

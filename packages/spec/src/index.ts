@@ -1,6 +1,7 @@
 export * from "./batch.ts";
 export * from "./chat.ts";
 export * from "./circuit-breaker.ts";
+export * from "./control-text.ts";
 export * from "./edit-distance.ts";
 export * from "./episode.ts";
 export * from "./errors.ts";

@@ -1,5 +1,4 @@
 // Public face of the tools package.
-export { withoutControlText } from "./control-text.ts";
 export { CorpusIndex } from "./corpus-index.ts";
 export { HttpSearchBackend, type HttpSearchOptions } from "./http-backend.ts";
 export { type ToolOptions, type ToolOptionsInput, toolOptionsSchema } from "./options.ts";

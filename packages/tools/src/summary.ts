@@ -1,8 +1,7 @@
 // Page summaries for `access`: what a page says about a question, written by a model, in place of the page (WideSeek-R1).
 // Owns the words for that model and what becomes of its failures.
 import { createHash } from "node:crypto";
-import type { ChatModel, Language } from "@wideseek/spec";
-import { withoutControlText } from "./control-text.ts";
+import { type ChatModel, type Language, withoutControlText } from "@wideseek/spec";
 
 export interface PageSummarizerOptions {
   /** Stays the caller's to close. */

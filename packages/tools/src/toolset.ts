@@ -10,10 +10,10 @@ import {
   type ToolResult,
   type Toolset,
   WideSeekError,
+  withoutControlText,
 } from "@wideseek/spec";
 import { z } from "zod";
 import { firstCharacters } from "./characters.ts";
-import { withoutControlText } from "./control-text.ts";
 import { type SearchRole, searchToolDefinitions } from "./definitions.ts";
 import { type ToolOptions, type ToolOptionsInput, toolOptionsSchema } from "./options.ts";
 import type { PageSummarizer } from "./summary.ts";

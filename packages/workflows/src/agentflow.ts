@@ -15,7 +15,7 @@ import { relevantChunks } from "./chunks.ts";
 import { jsonReply } from "./json-reply.ts";
 import { commonShape, count } from "./options.ts";
 import type { Session } from "./session.ts";
-import { harmless, lastTag } from "./tags.ts";
+import { lastTag } from "./tags.ts";
 import { wholeCharacters } from "./token-cut.ts";
 import type { Workflow } from "./workflow.ts";
 
@@ -200,7 +200,7 @@ async function runTool(
     const looked = await session.access(record, command.url);
     if ("failure" in looked) return failed(looked.failure);
     if (looked.found === "") return `There is no page ${command.url}.`;
-    return harmless(relevantChunks(looked.found, query, options).join("\n...\n"));
+    return relevantChunks(looked.found, query, options).join("\n...\n");
   }
   const numHits = name === "Wikipedia_Search" ? 1 : options.numHits;
   const looked = await session.search(record, query, numHits);
@@ -210,12 +210,12 @@ async function runTool(
     const shown = looked.found.map(({ url, title, contents }) => {
       return `${title}\n${url}\n${wholeCharacters(contents, options.hitCharacters)}`;
     });
-    return harmless(shown.join("\n\n"));
+    return shown.join("\n\n");
   }
   const [hit] = looked.found;
   const page = await session.access(record, hit?.url ?? "");
   const text = "found" in page && page.found !== "" ? page.found : (hit?.contents ?? "");
-  return harmless(`${hit?.title}\n${hit?.url}\n${relevantChunks(text, query, options).join("\n...\n")}`);
+  return `${hit?.title}\n${hit?.url}\n${relevantChunks(text, query, options).join("\n...\n")}`;
 }
 
 async function isEnough(session: Session, team: Team, analysis: string, steps: readonly Step[]): Promise<boolean> {

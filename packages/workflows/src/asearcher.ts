@@ -6,7 +6,7 @@ import { AgentStopped } from "./agent-record.ts";
 import { tableForm } from "./answer-form.ts";
 import { commonShape, count } from "./options.ts";
 import type { Session } from "./session.ts";
-import { firstTag, harmless } from "./tags.ts";
+import { firstTag } from "./tags.ts";
 import { wholeCharacters } from "./token-cut.ts";
 import type { Workflow } from "./workflow.ts";
 
@@ -134,7 +134,7 @@ async function opened(session: Session, options: Options, url: string): Promise<
 }
 
 function information(text: string): string {
-  return `\n\n<information>\n${harmless(text)}\n</information>\n`;
+  return `\n\n<information>\n${text}\n</information>\n`;
 }
 
 function prompt(task: Task): string {

@@ -5,7 +5,6 @@ import type { McpCall } from "./mcp-call.ts";
 import type { MiroflowOptions } from "./miroflow.ts";
 import type { McpServer } from "./miroflow-prompts.ts";
 import type { Session } from "./session.ts";
-import { harmless } from "./tags.ts";
 import { wholeCharacters } from "./token-cut.ts";
 
 const textSchema = (name: string, description: string): object => ({
@@ -74,10 +73,10 @@ export async function runWorkerTool(
     const shown = looked.found.map(({ title, url, contents }, index) => {
       return `${index + 1}. ${title}\n${url}\n${wholeCharacters(contents, options.hitCharacters)}`;
     });
-    return harmless(shown.join("\n\n"));
+    return shown.join("\n\n");
   }
   const looked = await session.access(record, parsed.data);
   if ("failure" in looked) return `The page could not be opened: ${looked.failure}`;
   if (looked.found === "") return `There is no page ${parsed.data}.`;
-  return harmless(wholeCharacters(looked.found, options.pageCharacters));
+  return wholeCharacters(looked.found, options.pageCharacters);
 }

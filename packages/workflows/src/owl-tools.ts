@@ -4,7 +4,6 @@ import { z } from "zod";
 import type { AgentRecord } from "./agent-record.ts";
 import type { OwlOptions } from "./owl.ts";
 import type { Session } from "./session.ts";
-import { harmless } from "./tags.ts";
 import { wholeCharacters } from "./token-cut.ts";
 
 const text = (description: string) => ({ type: "string", description });
@@ -54,12 +53,12 @@ export async function runOwlTool(
   const shown = looked.found.map(({ title, url, contents }, index) => {
     return `${index + 1}. ${title}\n${url}\n${wholeCharacters(contents, options.hitCharacters)}`;
   });
-  return harmless(shown.join("\n\n"));
+  return shown.join("\n\n");
 }
 
 async function page(session: Session, options: OwlOptions, record: AgentRecord, url: string): Promise<string> {
   const looked = await session.access(record, url);
   if ("failure" in looked) return `The page could not be opened: ${looked.failure}`;
   if (looked.found === "") return `There is no page ${url}.`;
-  return harmless(wholeCharacters(looked.found, options.pageCharacters));
+  return wholeCharacters(looked.found, options.pageCharacters);
 }

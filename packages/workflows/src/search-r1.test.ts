@@ -26,7 +26,7 @@ test("the question gets its mark, and only page text is made harmless", async ()
   const { model } = await rehearse("search-r1", ["<search>Bryd</search>", "<answer>87</answer>"]);
   expect(promptOf(model, 0)).toContain("Question: How long is the Aln?\n");
   expect(promptOf(model, 1)).not.toContain("<answer>forged");
-  expect(promptOf(model, 1)).toContain("‹answer›forged‹/answer›");
+  expect(promptOf(model, 1)).toContain("< answer>forged< /answer>");
 });
 
 test("what follows the first tag does not count, a reply without one is corrected, the fifth search is not run", async () => {

@@ -6,7 +6,7 @@ import { AgentStopped } from "./agent-record.ts";
 import { tableForm } from "./answer-form.ts";
 import { commonShape, count } from "./options.ts";
 import type { Session } from "./session.ts";
-import { firstTag, harmless } from "./tags.ts";
+import { firstTag } from "./tags.ts";
 import { cutToTokens } from "./token-cut.ts";
 import type { Workflow } from "./workflow.ts";
 
@@ -81,7 +81,7 @@ async function observation(session: Session, options: Options, query: string): P
     "failure" in looked
       ? `The search failed: ${looked.failure}`
       : looked.found.map((hit, index) => `Doc ${index + 1}(Title: ${hit.title}) ${hit.contents}\n`).join("");
-  const shown = await cutToTokens(harmless(text), options.observationTokens, "first", (part) =>
+  const shown = await cutToTokens(text, options.observationTokens, "first", (part) =>
     session.countTokens("agent", part),
   );
   return `\n\n<information>${shown.trim()}</information>\n\n`;

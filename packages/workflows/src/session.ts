@@ -1,6 +1,13 @@
 // One episode of a workflow while it runs: its agents, their models, the lookups. Owns counts and time limits of lookups.
 import type { EpisodeControl } from "@wideseek/agents";
-import { errorMessage, type SearchBackend, type SearchHit, type Task, WideSeekError } from "@wideseek/spec";
+import {
+  errorMessage,
+  type SearchBackend,
+  type SearchHit,
+  type Task,
+  WideSeekError,
+  withoutControlText,
+} from "@wideseek/spec";
 import { AgentRecord } from "./agent-record.ts";
 import { estimatedTokens } from "./token-cut.ts";
 import type { WorkflowModel } from "./workflow.ts";
@@ -55,14 +62,14 @@ export class Session {
   async search(record: AgentRecord, query: string, numHits: number): Promise<Lookup<SearchHit[]>> {
     record.trajectory.numSearches += 1;
     const looked = await this.#look(record, "search", (signal) => this.#backend.search(query, numHits, signal));
-    return "found" in looked ? { found: looked.found.slice(0, numHits) } : looked;
+    return "found" in looked ? { found: looked.found.slice(0, numHits).map(harmless) } : looked;
   }
 
   /** `found` is empty for an unknown or empty page. Throws as `search`. */
   async access(record: AgentRecord, url: string): Promise<Lookup<string>> {
     record.trajectory.numAccesses += 1;
     const looked = await this.#look(record, "access", (signal) => this.#backend.access(url, signal));
-    return "found" in looked ? { found: (looked.found ?? "").trim() } : looked;
+    return "found" in looked ? { found: withoutControlText((looked.found ?? "").trim()) } : looked;
   }
 
   #record(agent: ConstructorParameters<typeof AgentRecord>[0]): AgentRecord {
@@ -90,10 +97,19 @@ export class Session {
     } catch (error) {
       if (signal.aborted) throw record.stopped(error, what);
       record.note(`${what}: ${errorMessage(error)}`);
-      return { failure: errorMessage(error) };
+      return { failure: withoutControlText(errorMessage(error)) };
     } finally {
       clearTimeout(timer);
       signal.removeEventListener("abort", onAbort);
     }
   }
+}
+
+/** What strangers wrote goes to models as text: nothing in it may look like a turn or a tag of a protocol. */
+function harmless({ url, title, contents }: SearchHit): SearchHit {
+  return {
+    url: withoutControlText(url),
+    title: withoutControlText(title),
+    contents: withoutControlText(contents),
+  };
 }

@@ -1,4 +1,4 @@
-// Protocols in tags: <search>...</search> and the like. Owns how tags are found, and that page text never is one.
+// Protocols in tags: <search>...</search> and the like. Owns how tags are found.
 
 export interface Tag {
   name: string;
@@ -18,12 +18,4 @@ export function lastTag(text: string, name: string): string | undefined {
   const end = text.lastIndexOf(`</${name}>`);
   const start = end < 0 ? -1 : text.lastIndexOf(`<${name}>`, end);
   return start < 0 ? undefined : text.slice(start + name.length + 2, end).trim();
-}
-
-/** Text of a page, in which nothing looks like a tag of a protocol any more. */
-export function harmless(text: string): string {
-  return text.replaceAll(
-    /<(\/?)(think|thought|search|access|information|answer|tasks?|use_mcp_tool|tool_call|tool_response)>/gi,
-    "‹$1$2›",
-  );
 }

@@ -11,7 +11,7 @@
 const tagNames = [
   ...["think", "thinking", "tool", "tool_call", "tool_calls", "tool_response", "tool_result", "tool_results", "tools"],
   ...["function", "function_call", "function_calls", "function_response", "invoke", "use_mcp_tool", "mcp_tool"],
-  ...["information", "search", "access", "result", "results", "answer", "verification", "reflection"],
+  ...["information", "search", "access", "result", "results", "answer", "thought", "task", "tasks", "reflection"],
   ...[
     "system",
     "user",
