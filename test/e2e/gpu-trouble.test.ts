@@ -11,6 +11,7 @@ const faulty = path.join(root, "native/build/libwideseek_cuda_faulty.so");
 
 const config = `
 model: {directory: model}
+engine: {kvCacheTokens: 16384}
 data: {source: files, corpus: corpus/pages.jsonl, trainTasks: train.jsonl}
 agents:
   promptStyle: compact

@@ -73,6 +73,7 @@ const agent = {
   numTurns: 1,
   numSampledTokens: 1,
   numContextTokens: 1,
+  longestTurnTokens: 1,
   numPromptTokens: 1,
   numSubagentCalls: 0,
   numSearches: 0,

@@ -24,8 +24,10 @@ DeviceState::DeviceState(const EngineOptions& options)
   if (options.pinned_optimizer_state) plan_.training -= Trainer::optimizer_state_bytes(*model_);
   if (generator_options_.kv_cache_tokens == 0) {
     generator_options_.kv_cache_tokens =
-        tokens_that_fit(backend_->memory_info().free_bytes - plan_.training, pass, Generator::cache_bytes(*model_, 1),
-                        options.generator.max_context_tokens);
+        std::min(tokens_that_fit(backend_->memory_info().free_bytes - plan_.training, pass,
+                                 Generator::cache_bytes(*model_, 1), options.generator.max_context_tokens),
+                 // Every sequence that can run at one time, at its longest.
+                 options.generator.max_batch_tokens * options.generator.max_context_tokens);
   }
   generator_ = std::make_unique<Generator>(*backend_, *model_, generator_options_);
   plan_.kv_cache = generator_->kv_cache_bytes();
