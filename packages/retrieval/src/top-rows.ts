@@ -146,18 +146,25 @@ function rankWindow(
   lengths: Uint32Array,
   norm: LengthNorm,
 ): void {
-  // Rows that only have terms before `firstEssential` cannot reach the threshold: the rest must find the candidates.
+  const required = rarestRequired(byHighest, window, top.threshold);
   let optional = 0;
   let firstEssential = 0;
-  for (; firstEssential < byHighest.length; firstEssential += 1) {
-    const sum = optional + (windowBounds[firstEssential * segmentWindows + window] as number);
-    if (sum * slack > top.threshold) break;
-    optional = sum;
-  }
   let numTouched = 0;
-  for (let place = firstEssential; place < byHighest.length; place += 1) {
-    if (windowBounds[place * segmentWindows + window] === 0) continue;
-    numTouched = accumulate(byHighest[place] as Part, window, first, lengths, norm, numTouched);
+  if (required >= 0) {
+    optional = (windowSums[window] as number) - (windowBounds[required * segmentWindows + window] as number);
+    firstEssential = byHighest.length;
+    numTouched = accumulate(byHighest[required] as Part, window, first, lengths, norm, 0);
+  } else {
+    // Rows that only have terms before `firstEssential` cannot reach the threshold: the rest must find the candidates.
+    for (; firstEssential < byHighest.length; firstEssential += 1) {
+      const sum = optional + (windowBounds[firstEssential * segmentWindows + window] as number);
+      if (sum * slack > top.threshold) break;
+      optional = sum;
+    }
+    for (let place = firstEssential; place < byHighest.length; place += 1) {
+      if (windowBounds[place * segmentWindows + window] === 0) continue;
+      numTouched = accumulate(byHighest[place] as Part, window, first, lengths, norm, numTouched);
+    }
   }
   candidates: for (let i = 0; i < numTouched; i += 1) {
     const row = touched[i] as number;
@@ -168,7 +175,7 @@ function rankWindow(
     const length = norm.base + norm.slope * (lengths[first + row] as number);
     for (let place = firstEssential - 1; place >= 0; place -= 1) {
       const bound = windowBounds[place * segmentWindows + window] as number;
-      if (bound === 0) continue;
+      if (bound === 0 || place === required) continue;
       rest -= bound;
       const part = byHighest[place] as Part;
       const frequency = frequencyInWindow(part, row, window);
@@ -183,6 +190,26 @@ function rankWindow(
     }
     top.add(first + row, score);
   }
+}
+
+/**
+ * The place of a term without which no row of the window reaches the threshold, of several the one with the fewest
+ * postings: its rows alone are candidates. -1 when there is none.
+ */
+function rarestRequired(byHighest: readonly Part[], window: number, threshold: number): number {
+  const sum = windowSums[window] as number;
+  let rarest = -1;
+  let fewest = Number.POSITIVE_INFINITY;
+  for (let place = 0; place < byHighest.length; place += 1) {
+    if ((sum - (windowBounds[place * segmentWindows + window] as number)) * slack > threshold) continue;
+    const { isDense, begin, end } = byHighest[place] as Part;
+    const count = isDense ? segmentRows : end - begin;
+    if (count < fewest) {
+      fewest = count;
+      rarest = place;
+    }
+  }
+  return rarest;
 }
 
 /** Adds a term's scores in a window to `sums`; returns how many rows have been touched. */

@@ -2,9 +2,8 @@
 // one that is used, so neither a second answer of the DNS nor a pooled name can lead elsewhere.
 import { type LookupAddress, lookup as systemLookup } from "node:dns";
 import { isIP, type LookupFunction, type Socket } from "node:net";
-import { WideSeekError } from "@wideseek/spec";
 import { Agent, buildConnector } from "undici";
-import { isPublicAddress } from "./public-address.ts";
+import { isPublicAddress, notPublic } from "./public-address.ts";
 import { bareHost } from "./web-url.ts";
 
 export interface GuardedAgentOptions {
@@ -61,12 +60,5 @@ export function guardedAgent(options: GuardedAgentOptions): Agent {
 async function resolveBySystem(hostname: string): Promise<LookupAddress[]> {
   return await new Promise((fulfil, reject) => {
     systemLookup(hostname, { all: true }, (error, addresses) => (error ? reject(error) : fulfil(addresses)));
-  });
-}
-
-/** Says nothing about where the name leads: that would be a map of the network. */
-function notPublic(host: string): WideSeekError {
-  return new WideSeekError("WS_INVALID_ARGUMENT", `${host}: not a public web address, so it is not read`, {
-    op: "access",
   });
 }

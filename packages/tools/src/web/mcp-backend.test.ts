@@ -7,6 +7,7 @@ import { McpBackend } from "./mcp-backend.ts";
 import { readHits, readPage } from "./mcp-results.ts";
 import { openMcp } from "./open-mcp.ts";
 import { type McpOptionsInput, mcpOptionsSchema } from "./options.ts";
+import { TestTiming } from "./testing/loopback.ts";
 import { type HttpMcpServer, startMcpServer } from "./testing/mcp-server.ts";
 
 const environment = { LAKES_KEY: "lakes-key-123456", PATH: process.env.PATH };
@@ -30,7 +31,7 @@ const program = {
   env: ["LAKES_KEY"],
 };
 const open = (options: McpOptionsInput, timeoutSeconds = 60): Promise<McpBackend> =>
-  McpBackend.open(mcpOptionsSchema.parse(options), { timeoutSeconds, environment });
+  McpBackend.open(mcpOptionsSchema.parse(options), { timeoutSeconds, environment }, new TestTiming());
 
 let http: HttpMcpServer;
 const opened: AsyncDisposable[] = [];
@@ -141,8 +142,18 @@ test("a program that died is started again by the next call", async () => {
 
 test("a call that hangs is given up at the deadline", async () => {
   const server = { transport: "http" as const, url: http.url, bearerEnv: "LAKES_KEY" };
-  const backend = keep(await open({ server, ...tools }, 1));
-  expect((await failure(backend.access("https://a.example/hang"))).message).toMatch(/timed out/i);
+  const backend = keep(await open({ server, ...tools }, 0.2));
+  expect((await failure(backend.access("https://a.example/hang"))).message).toMatch(
+    /no answer of the tool fetch_page within 0.2 s/,
+  );
+});
+
+test("a server that goes away is tried again, then left alone for a while", async () => {
+  const server = await startMcpServer();
+  const backend = keep(await open({ server: { transport: "http", url: server.url }, ...tools }));
+  await server[Symbol.asyncDispose]();
+  for (let n = 0; n < 3; n += 1) expect((await failure(backend.access("https://a.example/x"))).code).toBe("WS_IO");
+  expect(backend.metrics()).toMatchObject({ mcp_calls: 3, mcp_failures: 3 });
 });
 
 test("a server that lost its sessions is reached again", async () => {

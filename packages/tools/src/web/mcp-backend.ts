@@ -3,17 +3,34 @@
 import {
   type CallToolResult,
   Client,
+  ProtocolError,
   StreamableHTTPClientTransport,
   type Transport,
 } from "@modelcontextprotocol/client";
 import { getDefaultEnvironment, StdioClientTransport } from "@modelcontextprotocol/client/stdio";
-import { errorMessage, type SearchBackend, type SearchHit, Slots, WideSeekError } from "@wideseek/spec";
+import {
+  CircuitBreaker,
+  type ClientTiming,
+  errorMessage,
+  realTiming,
+  type SearchBackend,
+  type SearchHit,
+  Slots,
+  WideSeekError,
+} from "@wideseek/spec";
 import { type Environment, readKey } from "./keys.ts";
 import { readHits, readPage, resultText } from "./mcp-results.ts";
 import type { McpOptions } from "./options.ts";
 
 /** Of what a program wrote to its standard error; told when it ends too early. */
 const keptStderr = 2000;
+const noTimeoutMs = 2 ** 31 - 1;
+const maxAttempts = 3;
+const firstDelayMs = 500;
+/** Failures in a row after which the server is left alone, and for how long. */
+const breakerFailures = 8;
+const breakerMs = 20_000;
+
 export interface OpenMcpSettings {
   /** Deadline of one call in seconds. */
   timeoutSeconds: number;
@@ -25,6 +42,8 @@ export interface OpenMcpSettings {
 export class McpBackend implements SearchBackend {
   readonly #options: McpOptions;
   readonly #timeoutMs: number;
+  readonly #timing: ClientTiming;
+  readonly #breaker: CircuitBreaker;
   readonly #secrets: readonly string[];
   readonly #transport: () => Transport;
   readonly #slots: Slots;
@@ -33,9 +52,11 @@ export class McpBackend implements SearchBackend {
   #client: Promise<Client> | undefined;
   #stderr = "";
 
-  private constructor(options: McpOptions, { timeoutSeconds, environment }: OpenMcpSettings) {
+  private constructor(options: McpOptions, { timeoutSeconds, environment }: OpenMcpSettings, timing: ClientTiming) {
     this.#options = options;
     this.#timeoutMs = timeoutSeconds * 1000;
+    this.#timing = timing;
+    this.#breaker = new CircuitBreaker({ failures: breakerFailures, openMs: breakerMs, now: () => timing.now() });
     this.#slots = new Slots(options.maxConcurrent);
     const { server } = options;
     if (server.transport === "stdio") {
@@ -67,8 +88,12 @@ export class McpBackend implements SearchBackend {
    * Connects and looks whether the tools and arguments are there.
    * @throws WS_IO when there is no server, WS_INVALID_ARGUMENT for a tool or argument that it does not have, or a missing key
    */
-  static async open(options: McpOptions, settings: OpenMcpSettings): Promise<McpBackend> {
-    const backend = new McpBackend(options, settings);
+  static async open(
+    options: McpOptions,
+    settings: OpenMcpSettings,
+    timing: ClientTiming = realTiming,
+  ): Promise<McpBackend> {
+    const backend = new McpBackend(options, settings, timing);
     try {
       const client = await backend.#connected();
       const { tools } = await client.listTools();
@@ -116,39 +141,65 @@ export class McpBackend implements SearchBackend {
   }
 
   async #call(tool: string, callArguments: Record<string, unknown>, signal?: AbortSignal): Promise<CallToolResult> {
-    const all = signal === undefined ? this.#closing.signal : AbortSignal.any([signal, this.#closing.signal]);
+    const late = new AbortController();
+    const timer = setTimeout(() => {
+      const message = `no answer of the tool ${tool} within ${this.#timeoutMs / 1000} s`;
+      late.abort(new WideSeekError("WS_TIMEOUT", message, { op: tool }));
+    }, this.#timeoutMs);
+    const stops = [this.#closing.signal, late.signal, ...(signal === undefined ? [] : [signal])];
+    const stop = AbortSignal.any(stops);
     this.#counts.mcp_calls += 1;
     try {
-      const result = await this.#slots.run(() => this.#callOnce(tool, callArguments, all, true), all);
+      const result = await this.#persist(tool, callArguments, stop);
       if (result.isError !== true) return result;
       const said = this.#redact(resultText(result)).slice(0, 2000);
       throw new WideSeekError("WS_IO", said === "" ? `the tool ${tool} failed` : said, { op: tool });
     } catch (error) {
       this.#counts.mcp_failures += 1;
-      all.throwIfAborted();
+      stop.throwIfAborted();
       throw error instanceof WideSeekError ? error : this.#ioError(error);
+    } finally {
+      clearTimeout(timer);
     }
   }
 
-  async #callOnce(
-    tool: string,
-    callArguments: Record<string, unknown>,
-    signal: AbortSignal,
-    mayReconnect: boolean,
-  ): Promise<CallToolResult> {
+  /** Tries again what a broken connection or a busy server failed; what a tool says about its own failure is an answer. */
+  async #persist(tool: string, callArguments: Record<string, unknown>, stop: AbortSignal): Promise<CallToolResult> {
+    for (let attempt = 1; ; attempt += 1) {
+      for (let wait = this.#breaker.waitMs(); wait > 0; wait = this.#breaker.waitMs()) {
+        await this.#timing.sleep(wait, stop);
+      }
+      try {
+        const result = await this.#slots.run(() => this.#callOnce(tool, callArguments, stop), stop);
+        this.#breaker.succeeded();
+        return result;
+      } catch (error) {
+        if (stop.aborted) {
+          this.#breaker.left();
+          throw stop.reason;
+        }
+        if (!mayPass(error)) {
+          this.#breaker.succeeded();
+          throw error;
+        }
+        this.#breaker.failed();
+        if (attempt === maxAttempts) throw error;
+        await this.#timing.sleep(firstDelayMs * 2 ** attempt * this.#timing.random(), stop);
+      }
+    }
+  }
+
+  async #callOnce(tool: string, callArguments: Record<string, unknown>, signal: AbortSignal): Promise<CallToolResult> {
     const client = await this.#connected();
-    const settings = { signal, timeout: this.#timeoutMs };
     try {
-      return await client.callTool({ name: tool, arguments: callArguments }, settings);
+      // The signal is the deadline; the library's own would be another one.
+      return await client.callTool({ name: tool, arguments: callArguments }, { signal, timeout: noTimeoutMs });
     } catch (error) {
-      // The connection is gone, not the call wrong: one new connection, one new try.
-      const { status } = error as { status?: unknown };
-      const isGone =
-        client.transport === undefined || status === 404 || /connection closed|session/i.test(errorMessage(error));
-      if (signal.aborted || !mayReconnect || !isGone) throw error;
-      await this.#forget(client);
-      client.close().catch(() => {});
-      return await this.#callOnce(tool, callArguments, signal, false);
+      if (!signal.aborted && isGone(client, error)) {
+        await this.#forget(client);
+        client.close().catch(() => {});
+      }
+      throw error;
     }
   }
 
@@ -168,7 +219,7 @@ export class McpBackend implements SearchBackend {
     this.#counts.mcp_connections += 1;
     this.#stderr = "";
     const client = new Client({ name: "wideseek", version: "0.1.0" });
-    await client.connect(this.#transport(), { signal: this.#closing.signal, timeout: this.#timeoutMs });
+    await client.connect(this.#transport(), { signal: this.#closing.signal });
     client.onclose = () => void this.#forget(client);
     return client;
   }
@@ -193,6 +244,19 @@ export class McpBackend implements SearchBackend {
       .filter(({ length }) => length >= 8)
       .reduce((all, secret) => all.replaceAll(secret, "[key]"), text);
   }
+}
+
+/** The connection or session is no more: the next call needs another one. */
+function isGone(client: Client, error: unknown): boolean {
+  const { status } = error as { status?: unknown };
+  return client.transport === undefined || status === 404 || /connection closed|session/i.test(errorMessage(error));
+}
+
+/** Refusals stay refusals; a session that a server forgot answers with 404. */
+function mayPass(error: unknown): boolean {
+  if (error instanceof ProtocolError || error instanceof WideSeekError) return false;
+  const { status } = error as { status?: unknown };
+  return typeof status !== "number" || status < 400 || status >= 500 || [404, 408, 429].includes(status);
 }
 
 interface ListedTool {

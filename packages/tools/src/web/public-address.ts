@@ -1,5 +1,6 @@
 // Which IP addresses belong to the public internet. Owns the table; resolves no names.
 import { BlockList, isIPv4, isIPv6 } from "node:net";
+import { WideSeekError } from "@wideseek/spec";
 
 /** Of the IANA special-purpose address registry: everything that is not plain unicast of somebody on the internet. */
 const specialV4 = [
@@ -44,4 +45,11 @@ export function isPublicAddress(address: string): boolean {
   if (isIPv4(address)) return !special.check(address, "ipv4");
   if (!isIPv6(address) || address.includes("%")) return false;
   return givenOutV6.check(address, "ipv6") && !special.check(address, "ipv6");
+}
+
+/** Says nothing about where the name leads: that would be a map of the network. */
+export function notPublic(host: string): WideSeekError {
+  return new WideSeekError("WS_INVALID_ARGUMENT", `${host}: not a public web address, so it is not read`, {
+    op: "access",
+  });
 }

@@ -1,11 +1,13 @@
 // `search` and `access` on the live web: one search engine, one reader of pages, a cache. Owns what is looked up and what
 // is kept.
+import { isIP } from "node:net";
 import type { SearchBackend, SearchHit } from "@wideseek/spec";
 import { z } from "zod";
 import type { PageReader, SearchEngine } from "./engine.ts";
 import { type LookupCache, lookupKey } from "./lookup-cache.ts";
+import { isPublicAddress, notPublic } from "./public-address.ts";
 import { SharedLookups } from "./shared-lookups.ts";
-import { parseWebUrl, type WebUrlRule } from "./web-url.ts";
+import { bareHost, parseWebUrl } from "./web-url.ts";
 
 export interface WebBackendParts {
   engine: SearchEngine;
@@ -14,8 +16,6 @@ export interface WebBackendParts {
   checkAddress(url: URL): void;
   /** Closed with the backend. */
   cache?: LookupCache | undefined;
-  /** For tests; the rule of the web otherwise. */
-  rule?: WebUrlRule | undefined;
 }
 
 const cachedHitsSchema = z.array(z.object({ url: z.string(), title: z.string(), contents: z.string() }));
@@ -45,9 +45,12 @@ export class WebBackend implements SearchBackend {
   }
 
   async access(address: string, signal?: AbortSignal): Promise<string | null> {
-    const { reader, checkAddress, rule } = this.#parts;
+    const { reader, checkAddress } = this.#parts;
     this.#counts.accesses += 1;
-    const url = parseWebUrl(address, rule);
+    const url = parseWebUrl(address);
+    const host = bareHost(url.hostname);
+    // No service is told about our own network either.
+    if (isIP(host) !== 0 && !isPublicAddress(host)) throw notPublic(host);
     checkAddress(url);
     const page = await this.#lookUp(
       lookupKey("access", reader.identity, url.href),
