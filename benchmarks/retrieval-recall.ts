@@ -117,19 +117,36 @@ export async function* measureRecall(
   yield* yieldRecall("subset600.hybrid_random", await recall(hybrid, sample), random);
 }
 
-/** Different look-ups as agents make them: title of a linked passage and title of the table, in random order. */
-export async function lookUps(dataDirectory: string): Promise<string[]> {
-  const queries = new Set<string>();
-  const path = join(dataDirectory, "ottqa/table_links.jsonl.gz");
-  for await (const { table_id, links } of readJsonLines<{ table_id: string; links: string[] }>(path)) {
-    const table = titleOf(table_id.replace(/_\d+$/, ""));
-    for (const link of links) queries.add(`${titleOf(link)} ${table}`);
+/** Different look-ups as agents make them, in random order; no two of a list are alike. */
+export interface LookUps {
+  /** Title of a linked passage and the name of its column. */
+  short: string[];
+  /** Title of a linked passage and title of the table. */
+  long: string[];
+}
+
+export async function lookUps(dataDirectory: string): Promise<LookUps> {
+  const short = new Set<string>();
+  const long = new Set<string>();
+  const path = join(dataDirectory, "ottqa/tables.jsonl.gz");
+  for await (const { title, header, data } of readJsonLines<WikiTable & { header: [string, string[]][] }>(path)) {
+    for (const row of data) {
+      for (const [column, [, links]] of row.entries()) {
+        for (const link of links) {
+          short.add(`${titleOf(link)} ${header[column]?.[0] ?? ""}`.trim());
+          long.add(`${titleOf(link)} ${title}`);
+        }
+      }
+    }
   }
-  const shuffled = [...queries];
+  return { short: shuffled([...short]), long: shuffled([...long]) };
+}
+
+function shuffled(list: string[]): string[] {
   const draw = integerSource(9);
-  for (let i = shuffled.length - 1; i > 0; i -= 1) {
+  for (let i = list.length - 1; i > 0; i -= 1) {
     const j = draw(i + 1);
-    [shuffled[i], shuffled[j]] = [shuffled[j] as string, shuffled[i] as string];
+    [list[i], list[j]] = [list[j] as string, list[i] as string];
   }
-  return shuffled;
+  return list;
 }
