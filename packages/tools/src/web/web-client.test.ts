@@ -1,8 +1,9 @@
 // The client of the web on loopback: what is tried again and when, what a host is spared, and that keys stay secret.
 import { WideSeekError } from "@wideseek/spec";
+import type { Dispatcher } from "undici";
 import { afterEach, beforeEach, describe, expect, test } from "vitest";
-import { hang, json, Loopback, send, status, TestTiming, testClient } from "./testing/loopback.ts";
-import type { WebClient, WebClientOptions } from "./web-client.ts";
+import { hang, json, Loopback, send, status, TestTiming, testClient, testLimits } from "./testing/loopback.ts";
+import { WebClient, type WebClientOptions } from "./web-client.ts";
 
 let server: Loopback;
 let timing: TestTiming;
@@ -172,6 +173,20 @@ describe("what a host is spared", () => {
     server.answer(send("ok"));
     expect((await client.fetch({ url: url() })).status).toBe(200);
   });
+});
+
+test.each([
+  ["CERT_HAS_EXPIRED", /certificate is not valid/],
+  ["DEPTH_ZERO_SELF_SIGNED_CERT", /certificate is not valid/],
+  ["ENOTFOUND", /no such host/],
+])("%s is not tried again", async (code, message) => {
+  const dispatcher = {
+    request: () => Promise.reject(Object.assign(new Error("x"), { code })),
+    destroy: async () => {},
+  } as unknown as Dispatcher;
+  const client = new WebClient(dispatcher, testLimits, timing);
+  expect((await failure(client.fetch({ url: url() }))).message).toMatch(message);
+  expect(client.numRequests).toBe(1);
 });
 
 test("a key that a server repeats is in no message", async () => {

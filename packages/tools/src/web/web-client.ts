@@ -242,6 +242,8 @@ function networkFailure(cause: unknown, request: WebRequest): string | Error {
   const { code = "network error" } = cause as { code?: string };
   // No such name: asking again will not make one.
   if (code === "ENOTFOUND") return ioError(request, "no such host");
+  if (/CERT|SELF_SIGNED|UNABLE_TO_|ERR_TLS/.test(code))
+    return ioError(request, `its certificate is not valid (${code})`);
   const text = errorMessage(cause) || code;
   return request.secret ? text.replaceAll(request.secret, "[API key]") : text;
 }

@@ -1,0 +1,60 @@
+// What a caller can get wrong about where a run looks things up, for bad-input.test.ts.
+
+export interface BadPlace {
+  name: string;
+  argv: string[];
+  says: RegExp;
+}
+
+/** @param set the arguments of a run with these settings */
+export const badPlaces = (set: (...settings: string[]) => string[]): BadPlace[] => [
+  {
+    name: "a search engine without its key",
+    argv: set("data.corpus=null", "data.web={search: {engine: serper, apiKeyEnv: WIDESEEK_TEST_NO_KEY}}"),
+    says: /^error WS_INVALID_ARGUMENT: web\.search\.apiKeyEnv: .* WIDESEEK_TEST_NO_KEY is not set/,
+  },
+  {
+    name: "a key in place of its name",
+    argv: set("data.corpus=null", "data.web={search: {engine: serper, apiKeyEnv: sk-1234}}"),
+    says: /^error WS_INVALID_ARGUMENT: (?!.*sk-1234).*apiKeyEnv: must be the NAME of an environment variable/,
+  },
+  {
+    name: "a search engine that is not there",
+    argv: set(
+      "data.corpus=null",
+      "data.web={search: {engine: searxng, baseUrl: http://127.0.0.1:1}, maxAttempts: 1, cache: {file: null}}",
+    ),
+    says: /^error WS_IO: web\.search: 127\.0\.0\.1:1: connect ECONNREFUSED/,
+  },
+  {
+    name: "a cache that is none",
+    argv: set(
+      "data.corpus=null",
+      "data.web={search: {engine: searxng, baseUrl: http://127.0.0.1:1}, cache: {file: train.jsonl}}",
+    ),
+    says: /^error WS_CORRUPT_FILE: train\.jsonl: .*delete it, or name another file/,
+  },
+  {
+    name: "two places",
+    argv: set("data.searchServer=http://127.0.0.1:1"),
+    says: /data\.corpus: give one of corpus, searchServer, web, mcp, not corpus and searchServer/,
+  },
+  {
+    name: "an MCP server that is not there",
+    argv: set(
+      "data.corpus=null",
+      "data.mcp={server: {transport: stdio, command: ./no-such-program}, search: {tool: a}, access: {tool: b}}",
+    ),
+    says: /^error WS_IO: MCP server \.\/no-such-program: /,
+  },
+  {
+    name: "no recording to replay",
+    argv: set("data.recording={file: no.jsonl, mode: replay}"),
+    says: /^error WS_IO: no\.jsonl: cannot open the recording/,
+  },
+  {
+    name: "a recording that is none",
+    argv: set("data.recording={file: train.jsonl}"),
+    says: /^error WS_CORRUPT_FILE: train\.jsonl:1: not a recording/,
+  },
+];
