@@ -69,7 +69,7 @@ describe("paper-table1", () => {
       expect(row.cost?.promptTokens, row.id).toBeGreaterThan(100);
     }
     expect(report.rows.find(({ id }) => id === "agentflow-7b")?.figures["row-max"]?.published).toBe(20.2);
-    expect(first.out).toMatch(/MiroFlow-8B +several agents +\d+\.\d \(23\.7\)/);
+    expect(first.out).toMatch(/MiroFlow-8B played by scripted-miroflow +several agents +\d+\.\d \(23\.7\)/);
     expect(first.out).toContain("questions of the embedded world, so not those of the paper");
     expect(first.out).toContain("the model owl_8b is scripted-owl at");
     expect(await readFile(path.join(folder, "suite.md"), "utf8")).toContain("| Search-R1-7B | single agent |");
@@ -188,7 +188,7 @@ it("paper-table2 scores single facts, average and sets", async () => {
     expect(status, id).toBe("done");
     if (!workflow.endsWith("seek")) expect(figures.average?.ours?.mean, id).toBe(100);
   }
-  expect(out).toMatch(/WideSeek-R1-4B +several agents +\d+\.\d \(59\.0\) +- \(56\.1\)/);
+  expect(out).toMatch(/WideSeek-R1-4B played by \S+ +several agents +\d+\.\d \(59\.0\) +- \(56\.1\)/);
 }, 60_000);
 
 it("lead and subagents on two engines with equal weights do what they do on one", async () => {

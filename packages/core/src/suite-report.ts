@@ -88,15 +88,21 @@ function cell({ ours, published }: SuiteFigure): string {
   return published === null ? text : `${text} (${published.toFixed(1)})`;
 }
 
+/** The system, and which models play it where they are not its own: their figures are not the system's. */
+function label({ system, models }: SuiteRowReport, replaced: SuiteReport["replaced"]): string {
+  const players = Object.values(models).flatMap((name) => replaced[name]?.split(" at ")[0] ?? []);
+  return players.length === 0 ? system : `${system} played by ${[...new Set(players)].join(", ")}`;
+}
+
 const teams = { single: "single agent", multi: "several agents" } as const;
 
 /** Head and rows of the table of figures, then those of the table of costs. */
-function tables({ columns, rows }: SuiteReport): string[][][] {
+function tables({ columns, rows, replaced }: SuiteReport): string[][][] {
   const head = ["system", "team", ...columns.map(({ label }) => label)];
-  const figures = rows.map(({ system, team, figures }) => [
-    system,
-    teams[team],
-    ...columns.map(({ id }) => cell(figures[id] ?? { ours: null, published: null })),
+  const figures = rows.map((row) => [
+    label(row, replaced),
+    teams[row.team],
+    ...columns.map(({ id }) => cell(row.figures[id] ?? { ours: null, published: null })),
   ]);
   const costHead = [
     "system",
@@ -109,11 +115,12 @@ function tables({ columns, rows }: SuiteReport): string[][][] {
     "errors",
     "unjudged",
   ];
-  const costs = rows.flatMap(({ system, cost, numErrors, numUnjudged, numEpisodes }) => {
+  const costs = rows.flatMap((row) => {
+    const { cost, numErrors, numUnjudged, numEpisodes } = row;
     if (cost === null) return [];
     const { modelCalls, promptTokens, sampledTokens, searches, accesses, seconds } = cost;
     const means = [modelCalls, promptTokens, sampledTokens, searches, accesses, seconds].map((value) => short(value));
-    return [[system, ...means, `${numErrors} of ${numEpisodes}`, `${numUnjudged} of ${numEpisodes}`]];
+    return [[label(row, replaced), ...means, `${numErrors} of ${numEpisodes}`, `${numUnjudged} of ${numEpisodes}`]];
   });
   return [
     [head, ...figures],

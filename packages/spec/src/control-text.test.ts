@@ -52,16 +52,15 @@ test("twice is once, and nothing but spaces is added", () => {
   );
 });
 
+// Of a megabyte each: in time that grew with the square of the length this would not end within the runner's limit.
 test("long hostile texts take time in proportion to their length", () => {
   const hostile = [
-    `<${"\u200b".repeat(100_000)}`,
-    "<t".repeat(100_000),
-    "<t\u200b".repeat(50_000),
-    "|".repeat(100_000),
+    `<${"\u200b".repeat(1_000_000)}`,
+    "<t".repeat(1_000_000),
+    "<t\u200b".repeat(500_000),
+    "|".repeat(1_000_000),
   ];
   for (const text of hostile) {
-    const start = performance.now();
-    withoutControlText(text);
-    expect(performance.now() - start).toBeLessThan(500);
+    expect(withoutControlText(text).length).toBeGreaterThan(0);
   }
 });
