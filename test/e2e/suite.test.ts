@@ -72,7 +72,9 @@ describe("paper-table1", () => {
     expect(first.out).toMatch(/MiroFlow-8B played by scripted-miroflow +several agents +\d+\.\d \(23\.7\)/);
     expect(first.out).toContain("questions of the embedded world, so not those of the paper");
     expect(first.out).toContain("the model owl_8b is scripted-owl at");
-    expect(await readFile(path.join(folder, "suite.md"), "utf8")).toContain("| Search-R1-7B played by scripted-search-r1 | single agent |");
+    expect(await readFile(path.join(folder, "suite.md"), "utf8")).toContain(
+      "| Search-R1-7B played by scripted-search-r1 | single agent |",
+    );
     // What was said is kept in texts and shown.
     const [trace = ""] = (await readFile(path.join(folder, "eval/miroflow-8b.episodes.jsonl"), "utf8")).split("\n");
     expect(JSON.parse(trace).agents[1].segments[1]).toMatchObject({
