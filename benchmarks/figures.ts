@@ -64,6 +64,25 @@ export const figures: readonly Figure[] = [
     "forest.embedded.speedup",
     "processor time of forward and backward without shared prefixes over that with them, same gradients",
   ),
+  { name: "gpu.golden.float32.max_relative_error", unit: "1", meaning: "worst golden case, fp32 path" },
+  { name: "gpu.golden.bfloat16.max_relative_error", unit: "1", meaning: "worst golden case, bf16 path" },
+  ratio(
+    "gpu.golden.bfloat16.error_vs_torch",
+    "error against the float64 golden data over that of PyTorch bf16, worst quantity",
+  ),
+  ratio(
+    "gpu.true_shapes.<model>.error_vs_torch",
+    "error of log-probabilities and every gradient over that of transformers in bf16, worst tensor",
+  ),
+  {
+    name: "gpu.true_shapes.<model>.max_relative_error",
+    unit: "1",
+    meaning: "worst of log-probabilities and gradients in bf16 against transformers in float64",
+  },
+  ratio(
+    "gpu.invariance.4b.<step>.cost",
+    "time of a step's matrix products lost by one algorithm for every number of rows",
+  ),
   ratio("gpu.train.<model>.<len>.vs_torch", "training step tokens/s over PyTorch"),
   ratio("gpu.train.<model>.<len>.mfu", "share of the matrix rate measured in the same run (6N + attention FLOPs)"),
   { name: "gpu.attention.fwd_tflops", unit: "TFLOP/s", meaning: "causal, head dimension 128, 16k tokens" },
@@ -136,13 +155,13 @@ export const gpuGoals: readonly Goal[] = [
   },
   {
     goal: "golden cases, bf16 error at most 1.5 times that of PyTorch bf16 on the same inputs",
-    command: null,
+    command: acceptance,
     figures: ["gpu.golden.bfloat16.error_vs_torch"],
   },
   {
     goal: "log-probabilities and gradients of Qwen3-0.6B and 4B at true shapes agree with transformers",
-    command: null,
-    figures: ["gpu.true_shapes.<model>.max_relative_error"],
+    command: acceptance,
+    figures: ["0_6b", "4b"].map((model) => `gpu.true_shapes.${model}.error_vs_torch`),
   },
   {
     goal: "compute-sanitizer (memcheck, racecheck) clean on small cases",
@@ -184,5 +203,9 @@ export const gpuGoals: readonly Goal[] = [
     command: "pnpm run bench --device cuda --shape 4b",
     figures: ["gpu.grpo_step.4b", "onpolicy.gpu.max_abs_diff"],
   },
-  { goal: "cost of batch invariance, which is always on", command: null, figures: ["onpolicy.gpu.cost"] },
+  {
+    goal: "cost of batch invariance, which is always on",
+    command: acceptance,
+    figures: ["train8k", "decode1", "decode64", "decode256"].map((step) => `gpu.invariance.4b.${step}.cost`),
+  },
 ];

@@ -1,20 +1,21 @@
-// The acceptance run on a GPU host: starts each part with a time limit of its own, and after each one writes all that is
-// known to acceptance.json, so that a run cut short keeps what it had. Started by run.sh from an unpacked bundle.
+// The acceptance run on a GPU host: starts each part (plan.ts) with a time limit of its own, and after each one writes
+// all that is known to acceptance.json, so that a run cut short keeps what it had. Started by run.sh from an unpacked bundle.
 // Usage: node acceptance.ts [--out DIR] [--seconds N] [--dry-run]
 // Exit code 0: all passed and met; 1: something failed or was missed; 2: nothing did, but something was not measured.
 // --dry-run takes the CPU and toy sizes, to try the run itself where no GPU is; it gives no figures.
 import { spawn, spawnSync } from "node:child_process";
-import { existsSync, mkdirSync, readFileSync, renameSync, writeFileSync } from "node:fs";
+import { mkdirSync, readFileSync, renameSync, writeFileSync } from "node:fs";
 import { cpus } from "node:os";
-import { delimiter, join, resolve } from "node:path";
+import { join, resolve } from "node:path";
 import { parseArgs } from "node:util";
 import { figures, isFigure } from "../figures.ts";
+import { type Lane, type Program, planRun, wholeSeconds } from "./plan.ts";
 import { type FigureValue, figuresOf, type Part, verdictsOf } from "./report.ts";
 
 const { values } = parseArgs({
   options: {
     out: { type: "string", default: process.env.OUT ?? "." },
-    seconds: { type: "string", default: "470" },
+    seconds: { type: "string", default: String(wholeSeconds) },
     "dry-run": { type: "boolean", default: false },
   },
 });
@@ -86,17 +87,6 @@ function save(complete: boolean): void {
   write("gpu.jsonl", records.map((record) => `${JSON.stringify(record)}\n`).join(""));
 }
 
-interface Program {
-  name: string;
-  /** At most; less where the whole run has less left. */
-  seconds: number;
-  command: string;
-  args: string[];
-  /** Of stdout, JSON lines and exit code; why it did not pass, or nothing. */
-  judge?: (output: string, lines: Part["lines"]) => string | undefined;
-  needsGpu?: boolean;
-}
-
 interface Ended {
   code: number | null;
   timedOut: boolean;
@@ -104,8 +94,8 @@ interface Ended {
   stderr: string;
 }
 
-/** Ends the program that runs now and all that it started. */
-let stopProgram = (): void => {};
+/** Ends each program that runs now and all that it started. */
+const running = new Set<() => void>();
 
 /** Stops the program when its time is up; what it printed is kept. */
 async function execute({ command, args }: Program, seconds: number): Promise<Ended> {
@@ -118,16 +108,17 @@ async function execute({ command, args }: Program, seconds: number): Promise<End
     child.stderr.setEncoding("utf8").on("data", (text: string) => {
       ended.stderr += text;
     });
-    stopProgram = () => {
+    const stop = (): void => {
       if (child.pid !== undefined) process.kill(-child.pid, "SIGKILL");
     };
+    running.add(stop);
     const timer = setTimeout(() => {
       ended.timedOut = true;
-      stopProgram();
+      stop();
     }, seconds * 1000);
     const finish = (code: number | null): void => {
       clearTimeout(timer);
-      stopProgram = () => {};
+      running.delete(stop);
       done({ ...ended, code });
     };
     child.on("error", (error) => {
@@ -191,100 +182,9 @@ async function run(program: Program): Promise<void> {
 }
 
 const noGpu = "no GPU: nvidia-smi is not there or shows none";
-const binary = (name: string): string => join(root, "native/build", name);
-const node = (script: string, ...args: string[]): Pick<Program, "command" | "args"> => ({
-  command: process.execPath,
-  args: [join(import.meta.dirname, script), ...args],
-});
-
-/** Tests that were not run are not passed: an unknown option would only filter them all out. */
-function judgeTests(stdout: string): string | undefined {
-  const [, passed, failed] = /(\d+) passed, (\d+) failed/.exec(stdout) ?? [];
-  if (passed === undefined) return undefined; // it broke off: the exit code says how
-  if (passed === "0") return "no test was run";
-  const names = [...stdout.matchAll(/^FAILED (\S+)/gm)].map((match) => match[1]);
-  return failed === "0" ? undefined : `${failed} of ${Number(passed) + Number(failed)} failed: ${names.join(", ")}`;
-}
-
-function judgeGolden(_: string, lines: Part["lines"]): string | undefined {
-  if (lines.length === 0) return undefined;
-  const failed = lines.filter((line) => line.ok !== true);
-  const show = (line: Record<string, unknown>): string =>
-    `${line.golden}: ${line.error ?? `${line.relative} ${line.at}`}`;
-  return failed.length === 0 ? undefined : `${failed.length} of ${lines.length} failed: ${failed.map(show).join("; ")}`;
-}
-
-function training(shape: string, length: number, seconds: number, recompute: "none" | "full"): Program {
-  // As many tokens as PyTorch's program takes, in sequences of that length.
-  const sequences = dryRun ? 2 : Math.max(1, Math.floor(8192 / length));
-  const sizes = ["--shape", shape, "--tokens", String(length), "--sequences", String(sequences)];
-  const args = ["--device", dryRun ? "cpu" : "cuda", ...sizes, "--recompute", recompute];
-  return { name: `training step ${shape} ${length}`, seconds, command: binary("train_shape_bench"), args };
-}
-
-function sanitizer(tool: "memcheck" | "racecheck"): Program {
-  const folders = [...(process.env.PATH ?? "").split(delimiter), "/usr/local/cuda/bin"];
-  const found = folders.map((folder) => join(folder, "compute-sanitizer")).find((path) => existsSync(path));
-  // Small whole models, fp32 and bf16: they go through every kernel.
-  const test = [binary("wideseek_native_test"), "--device", "cuda", process.env.WIDESEEK_SANITIZER_TESTS ?? "cuda_"];
-  return {
-    name: `compute-sanitizer ${tool}`,
-    seconds: 28,
-    command: found ?? "compute-sanitizer",
-    args: ["--tool", tool, "--error-exitcode", "99", ...test],
-    judge: (stdout) => /ERROR SUMMARY: [1-9].*/.exec(stdout)?.[0] ?? judgeTests(stdout),
-  };
-}
-
-function peer(name: string, seconds: number, ...args: string[]): Program {
-  const script = join(root, "shared/peers/bench_torch_gpu.py");
-  const budget = String(Math.max(5, seconds - 8));
-  return { name, seconds, command: python, args: [script, ...args, "--budget", budget] };
-}
-
-function programs(): Program[] {
-  const device = dryRun ? "cpu" : "cuda";
-  const ceilings = ["--device", device, "--ceilings", "1", "--attention", dryRun ? "128" : "16384"];
-  const toy = dryRun ? ["--device", "cpu", "--shapes", "nano", "--lengths", "64"] : [];
-  return [
-    { name: "golden on the CPU", seconds: 20, ...node("golden.ts", "--device", "cpu", "--only", "forward qwen3-nano") },
-    {
-      name: "native tests",
-      seconds: 50,
-      command: binary("wideseek_native_test"),
-      args: dryRun ? [] : ["--device", "cuda"],
-    },
-    { name: "golden float32", seconds: 40, ...node("golden.ts", "--device", device) },
-    { name: "golden bfloat16", seconds: 20, ...node("golden.ts", "--device", device, "--dtype", "bfloat16") },
-    { name: "memory-bound kernels", seconds: 30, command: binary("cuda_bench"), args: [] },
-    { name: "ceilings and attention", seconds: 25, command: binary("train_shape_bench"), args: ceilings },
-    ...(dryRun
-      ? [training("nano", 64, 20, "full")]
-      : [
-          training("qwen3-0.6b", 2048, 15, "none"),
-          training("qwen3-0.6b", 8192, 15, "none"),
-          training("qwen3-0.6b", 32768, 25, "none"),
-          training("qwen3-4b", 2048, 20, "none"),
-          training("qwen3-4b", 8192, 25, "none"),
-          // Without recomputation the activations of this one do not fit beside the optimizer's state.
-          training("qwen3-4b", 32768, 45, "full"),
-        ]),
-    peer("PyTorch ceilings and attention", 25, "--tasks", "ceilings,attention", ...toy),
-    peer("PyTorch training step", 95, "--tasks", "train", ...toy),
-    sanitizer("memcheck"),
-    sanitizer("racecheck"),
-    // The rest of the time: compiling takes most of a minute for each shape.
-    peer("PyTorch training step, compiled", 120, "--tasks", "train", "--compile", "1", "--lengths", "8192", ...toy),
-  ].map((program) => {
-    if (program.name === "golden on the CPU") return { ...program, judge: judgeGolden, needsGpu: false };
-    if (program.name === "native tests") return { ...program, judge: judgeTests };
-    return program.name.startsWith("golden") ? { ...program, judge: judgeGolden } : program;
-  });
-}
-
 process.on("SIGTERM", () => {
   save(false);
-  stopProgram();
+  for (const stop of running) stop();
   process.exit(1);
 });
 const unpacking = Number(process.env.WIDESEEK_UNPACK_SECONDS ?? 0);
@@ -292,7 +192,10 @@ console.log(
   `commit ${manifest.commit}${manifest.dirty ? " (dirty)" : ""}, ${gpu ? `${gpu.name}, driver ${driver}` : noGpu}`,
 );
 add({ name: "unpack", status: "passed", seconds: unpacking, lines: [], output: `Node ${process.version}` });
-for (const program of programs()) await run(program);
+const runLane = async (lane: Lane): Promise<void> => {
+  for (const program of lane) await run(program);
+};
+for (const stage of planRun({ root, node: process.execPath, python, dryRun })) await Promise.all(stage.map(runLane));
 save(true);
 const verdicts = dryRun ? [] : verdictsOf(parts, figuresOf(parts), gpu?.memoryMiB);
 for (const { goal, status, value } of verdicts) {

@@ -1,4 +1,5 @@
-// Golden cases on one device without a test runner: a JSON line a case with its largest relative error and the bound.
+// Golden cases on one device without a test runner: a JSON line a case with its largest relative error and the bound,
+// and with the error of each quantity, which agreement.py prints of PyTorch in bfloat16 under the same names.
 // Usage: node golden.ts [--device cpu|cuda] [--dtype float32|bfloat16] [--only PART OF A NAME]
 import { cp, mkdtemp, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
@@ -30,21 +31,44 @@ const trainable = ["qwen2-nano", "qwen3-hd128", "qwen3-micro", "qwen3-nano"];
 const models = [...trainable, "qwen3moe-nano"];
 
 async function load(modelDir: string, options: CreateOptions = {}): Promise<NativePolicy> {
-  const sizes = { threads: 2, maxContextTokens: 256, maxTrainTokens: 1024 };
+  // A cache of a given size: one that takes what a GPU has left would leave nothing to what runs beside this.
+  const sizes = { threads: 2, maxContextTokens: 256, kvCacheTokens: 2048, maxTrainTokens: 1024 };
   return await NativePolicy.load({ modelDir, device, weightDtype, ...sizes, ...options });
+}
+
+/** Differences and norms of all that bears one name. */
+class Pool {
+  difference = 0;
+  norm = 0;
 }
 
 /** The largest of what it was given; NaN counts as infinite. */
 class Worst {
   value = 0;
   where = "";
+  /** Tokens on another branch of a loss than they should be. */
+  flipped = 0;
+  readonly pools = new Map<string, Pool>();
   add(where: string, error: number): void {
     if (error <= this.value) return;
     this.value = Number.isNaN(error) ? Infinity : error;
     this.where = where;
   }
-  compare(where: string, actual: ArrayLike<number>, expected: ArrayLike<number>): void {
+  /** `pool` names the quantity where several of one kind count as one: errors of a few numbers are chance. */
+  compare(where: string, actual: ArrayLike<number>, expected: ArrayLike<number>, pool = where): void {
     this.add(where, relativeError(actual, expected));
+    const sums = this.pools.get(pool) ?? new Pool();
+    this.pools.set(pool, sums);
+    for (let i = 0; i < expected.length; i++) {
+      sums.difference += (Number(actual[i]) - Number(expected[i])) ** 2;
+      sums.norm += Number(expected[i]) ** 2;
+    }
+  }
+  /** Relative error by quantity; JSON has no infinity, so null stands for what is not finite. */
+  errors(): Record<string, number | null> {
+    const relative = ({ difference, norm }: Pool): number => Math.sqrt(difference / norm);
+    const finite = (value: number): number | null => (Number.isFinite(value) ? value : null);
+    return Object.fromEntries([...this.pools].map(([name, pool]) => [name, finite(relative(pool))]));
   }
   number(where: string, actual: number, expected: number): void {
     this.add(where, expected === 0 ? Math.abs(actual) : Math.abs(actual / expected - 1));
@@ -66,14 +90,17 @@ async function forward(model: string, worst: Worst): Promise<void> {
     const start = batch.cuSeqlens[index] as number;
     if (sequence.length > 1) {
       const ours = logprobs.subarray(start + 1, start + sequence.length);
-      worst.compare(`logprobs of sequence ${index}`, ours, valuesOf(tensors, `logprobs_t1.${index}`));
+      const expected = valuesOf(tensors, `logprobs_t1.${index}`);
+      worst.compare(`logprobs of sequence ${index}`, ours, expected, "logprobs");
     }
     const logits = await policy.logits(Int32Array.from(sequence));
     const size = policy.vocabSize;
     const picked = (golden.logit_positions[String(index)] ?? []).flatMap((row) => [
       ...logits.subarray(row * size, (row + 1) * size),
     ]);
-    if (picked.length > 0) worst.compare(`logits of sequence ${index}`, picked, valuesOf(tensors, `logits.${index}`));
+    if (picked.length > 0) {
+      worst.compare(`logits of sequence ${index}`, picked, valuesOf(tensors, `logits.${index}`), "logits");
+    }
   }
 }
 
@@ -142,6 +169,29 @@ function grpoBatch(golden: GrpoCase, advantages: number[][]): ReturnType<typeof 
   return batch;
 }
 
+type Branch = "clipped" | "dual" | "free";
+
+/** Which branch of the loss a token is on. */
+function branch(ratio: number, advantage: number, clip: { low: number; high: number; dual: number }): Branch {
+  if (advantage > 0) return ratio > 1 + clip.high ? "clipped" : "free";
+  return ratio < 1 - clip.low ? "clipped" : ratio > clip.dual ? "dual" : "free";
+}
+
+/** Tokens that rounding has put on another branch than the golden data's: there a gradient jumps. */
+function flippedTokens(
+  batch: ReturnType<typeof grpoBatch>,
+  logprobs: Float32Array,
+  expected: ArrayLike<number>,
+  clip: { low: number; high: number; dual: number },
+): number {
+  return batch.lossWeights.reduce((count, weight, t) => {
+    if (weight === 0) return count;
+    const advantage = batch.advantages[t] as number;
+    const ratio = Math.exp((logprobs[t] as number) - (batch.behaviorLogprobs[t] as number));
+    return count + Number(branch(ratio, advantage, clip) !== branch(expected[t] as number, advantage, clip));
+  }, 0);
+}
+
 async function grpo(name: string, worst: Worst): Promise<void> {
   const golden = readJson<GrpoCase>("grpo/grpo.json");
   const tensors = await readTensors("grpo/grpo.safetensors");
@@ -152,6 +202,11 @@ async function grpo(name: string, worst: Worst): Promise<void> {
   const batch = grpoBatch(golden, config.advantages);
   batch.behaviorLogprobs.set(valuesOf(tensors, warm ? "old_logprobs_t07" : "old_logprobs"));
   const refLogprobs = Float32Array.from(valuesOf(tensors, "ref_logprobs"));
+  if (config.grad_full && !warm) {
+    const { logprobs } = await policy.logprobs(batch, 1);
+    const clip = { low: golden.clip_low, high: golden.clip_high, dual: config.dual_clip_c ?? Infinity };
+    worst.flipped = flippedTokens(batch, logprobs, valuesOf(tensors, "ratio"), clip);
+  }
   const stats = await policy.forwardBackward(config.kl_beta > 0 ? { ...batch, refLogprobs } : batch, {
     kind: "grpo",
     temperature: config.temperature,
@@ -277,7 +332,10 @@ for (const [name, run] of cases) {
   // JSON has no infinity.
   const relative = Number.isFinite(worst.value) ? worst.value : "infinite";
   console.log(
-    JSON.stringify({ golden: name, dtype: weightDtype, device, ok, relative, bound, at: worst.where, error }),
+    JSON.stringify({
+      ...{ golden: name, dtype: weightDtype, device, ok, relative, bound, at: worst.where, error },
+      ...(bound === null && { errors: worst.errors(), flipped: worst.flipped }),
+    }),
   );
 }
 process.exitCode = failed === 0 ? 0 : 1;

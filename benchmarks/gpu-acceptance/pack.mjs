@@ -140,7 +140,7 @@ function copyData(stage) {
   for (const path of ["models/wideseek-tiny", "configs", "package.json", "LICENSE"])
     copy(join(root, path), join(stage, path));
   // Node strips types, so the run itself needs no build step; the golden cases reach below the public surface.
-  const sources = ["benchmarks/gpu-acceptance/*.ts", "benchmarks/figures.ts", "packages/engine/src/*.ts"];
+  const sources = ["benchmarks/gpu-acceptance/*.{ts,py}", "benchmarks/figures.ts", "packages/engine/src/*.ts"];
   for (const path of globSync([...sources, "test/golden/data.ts", "test/shared-data.ts"], { cwd: root })) {
     copy(join(root, path), join(stage, path));
   }

@@ -1,5 +1,6 @@
 import { expect, test } from "vitest";
 import { figures, isFigure } from "../figures.ts";
+import { plannedSeconds, planRun, unpackSeconds, wholeSeconds } from "./plan.ts";
 import { figuresOf, type Part, verdictsOf } from "./report.ts";
 
 function part(name: string, lines: Record<string, unknown>[], status: Part["status"] = "passed"): Part {
@@ -55,6 +56,75 @@ test("a verdict is met, missed or not measured, never assumed", () => {
   expect(status("golden cases")).toBe("not measured");
   expect(status("native tests")).toBe("missed");
   expect(status("compute-sanitizer")).toBe("not measured");
+});
+
+const cuda = { device: "cuda" };
+const goldenParts = (ours: Record<string, unknown>): Part[] => [
+  part("golden bfloat16", [
+    {
+      golden: "forward a",
+      dtype: "bfloat16",
+      ok: true,
+      relative: 0.1,
+      errors: { logprobs: 0.02, logits: 0.01 },
+      ...cuda,
+    },
+    { golden: "gradients a", dtype: "bfloat16", ok: true, relative: 0.1, errors: { w: 0.01 }, ...cuda },
+    { golden: "gradients a, recomputed", dtype: "bfloat16", ok: true, relative: 0.1, errors: ours, ...cuda },
+    { golden: "grpo a", dtype: "bfloat16", ok: true, relative: 0.1, errors: { w: 0.9 }, flipped: 2, ...cuda },
+  ]),
+  part("golden bfloat16, PyTorch", [
+    { peer_golden: "forward a", errors: { logprobs: 0.02, logits: 0.02 }, flipped: 0, ...cuda },
+    { peer_golden: "gradients a", errors: { w: 0.01 }, flipped: 0, ...cuda },
+    { peer_golden: "grpo a", errors: { w: 0.01 }, flipped: 0, ...cuda },
+  ]),
+];
+const trueParts = (error: number | null): Part[] => [
+  part("true shape qwen3-4b", [
+    { agreement: "qwen3-4b", reference: "float64", errors: { logprobs: [0.001, 0.001], w: [error, 0.01] }, ...cuda },
+  ]),
+];
+
+test("errors are held against PyTorch's quantity by quantity; what is missing or not finite is missed", () => {
+  const golden = "gpu.golden.bfloat16.error_vs_torch";
+  const shape = "gpu.true_shapes.4b.error_vs_torch";
+  const judge = (all: Part[], name: string): unknown[] => {
+    const { status, value } =
+      verdictsOf(all, figuresOf(all), undefined).find(({ goal }) => goal.startsWith(name)) ?? {};
+    return [status, value === undefined ? value : Number(value.toPrecision(3))];
+  };
+  expect(judge(goldenParts({ w: 0.014 }), golden)).toEqual(["met", 1.4]);
+  expect(judge(goldenParts({ w: 0.016 }), golden)).toEqual(["missed", 1.6]);
+  expect(judge(goldenParts({}), golden)[0]).toBe("missed");
+  expect(judge(goldenParts({ w: null }), golden)[0]).toBe("missed");
+  expect(judge(goldenParts({ w: 0.01 }).slice(0, 1), golden)).toEqual(["not measured", undefined]);
+  expect(figuresOf(goldenParts({ w: 0.01 })).find(({ name }) => name === golden)?.params).toMatchObject({
+    quantities: 4,
+    acrossAClip: "grpo a (tokens: ours 2, PyTorch 0)",
+  });
+  expect(judge(trueParts(0.012), shape)).toEqual(["met", 1.2]);
+  expect(judge(trueParts(0.02), shape)).toEqual(["missed", 2]);
+  expect(judge(trueParts(null), shape)[0]).toBe("missed");
+  expect(judge([part("true shape qwen3-4b", [], "failed")], shape)[0]).toBe("missed");
+  expect(judge([part("true shape qwen3-4b", [], "no GPU")], shape)[0]).toBe("not measured");
+  // One of its parts did not end: what it printed before is a figure, and no verdict.
+  const broken = goldenParts({ w: 0.01 }).map((each, i): Part => (i === 1 ? { ...each, status: "timed out" } : each));
+  expect(judge(broken, golden)).toEqual(["not measured", 1]);
+});
+
+test("the plan fits its time, and the figures of every goal that it decides are listed", () => {
+  const stages = planRun({ root: "/", node: "node", python: "python3", dryRun: false });
+  const guaranteed = stages.slice(0, -1); // what comes last takes what is left
+  expect(unpackSeconds + plannedSeconds(guaranteed)).toBeLessThanOrEqual(wholeSeconds);
+  expect(wholeSeconds).toBeLessThan(480);
+  const names = [
+    "gpu.true_shapes.4b.error_vs_torch",
+    "gpu.golden.bfloat16.error_vs_torch",
+    "gpu.invariance.4b.train8k.cost",
+  ];
+  for (const name of names) expect(figures.some((each) => isFigure(each, name))).toBe(true);
+  const line = { invariance: "train8k", us: 100, free_us: 90, cost: 0.1, worst: "qkv forward", worst_cost: 0.2 };
+  expect(figuresOf([part("kernels", [line])])[0]).toMatchObject({ name: names[2], value: 0.1 });
 });
 
 test("the sanitizer has a figure once both tools ran, and every goal that the run decides names what it prints", () => {

@@ -141,6 +141,97 @@ function goldenFigures(lines: readonly Line[]): FigureValue[] {
   });
 }
 
+/** A quantity with its error and that of PyTorch in bfloat16, both against one reference. */
+interface Compared {
+  at: string;
+  ours: number;
+  torch: number;
+}
+
+const asError = (value: unknown): number => (typeof value === "number" ? value : Infinity);
+
+/** Ours over PyTorch's. Where it has no error at all, one of ours is beyond any bound. */
+const errorRatio = ({ ours, torch }: Compared): number => (ours === 0 ? 0 : ours / torch);
+
+/** The worst ratio under `name`, and what shows that everything was compared. No number is too bad to be one. */
+function ratioFigure(name: string, compared: readonly Compared[], params: Line): FigureValue[] {
+  const worst = compared.toSorted((a, b) => errorRatio(b) - errorRatio(a))[0];
+  if (worst === undefined) return [];
+  const { at, ours, torch } = worst;
+  const value = Math.min(Number.isNaN(errorRatio(worst)) ? Infinity : errorRatio(worst), Number.MAX_VALUE);
+  return [
+    figure(name, "ratio", value, { ...params, quantities: compared.length, at, oursError: ours, torchError: torch }),
+  ];
+}
+
+/**
+ * PyTorch's errors of golden cases, beside ours of the same quantities; what ours lacks is infinitely wrong. Where rounding
+ * has put a token of either on another branch of the loss, the gradient jumps by chance, and the case is only named.
+ */
+function goldenAgreementFigures(lines: readonly Line[]): FigureValue[] {
+  const ours = new Map(
+    lines.flatMap((line): [string, Line][] =>
+      line.golden !== undefined && line.dtype === "bfloat16" && line.device === "cuda"
+        ? [[String(line.golden), line]]
+        : [],
+    ),
+  );
+  const jumped: string[] = [];
+  const compared = lines.flatMap((line) => {
+    if (line.peer_golden === undefined || line.device !== "cuda") return [];
+    const name = String(line.peer_golden);
+    const cases = [name, `${name}, recomputed`].filter((each) => each === name || ours.has(each));
+    return cases.flatMap((each) => {
+      const { errors, flipped = 0 } = ours.get(each) ?? {};
+      if (Number(flipped) > 0 || Number(line.flipped ?? 0) > 0) {
+        jumped.push(`${each} (tokens: ours ${flipped}, PyTorch ${line.flipped})`);
+        return [];
+      }
+      return Object.entries(line.errors as Line).map(([quantity, torch]): Compared => {
+        return {
+          at: `${each}: ${quantity}`,
+          ours: asError((errors as Line | undefined)?.[quantity]),
+          torch: asError(torch),
+        };
+      });
+    });
+  });
+  // Of a PyTorch alone nothing is known.
+  return ours.size === 0
+    ? []
+    : ratioFigure("gpu.golden.bfloat16.error_vs_torch", compared, { acrossAClip: jumped.join("; ") });
+}
+
+/** Log-probabilities and gradients of a published shape. */
+function trueShapeFigures(lines: readonly Line[]): FigureValue[] {
+  return lines.flatMap((line) => {
+    const model = modelNames[String(line.agreement)];
+    if (model === undefined || line.device !== "cuda") return [];
+    const compared = Object.entries(line.errors as Record<string, [unknown, unknown]>).map(
+      ([at, [ours, torch]]): Compared => ({ at, ours: asError(ours), torch: asError(torch) }),
+    );
+    const { reference, lengths, torch, transformers } = line;
+    const params = { reference, lengths, peer: `torch ${torch}, transformers ${transformers}` };
+    const worst = compared.toSorted((a, b) => b.ours - a.ours)[0];
+    if (worst === undefined) return [];
+    const largest = Math.min(worst.ours, Number.MAX_VALUE);
+    return [
+      ...ratioFigure(`gpu.true_shapes.${model}.error_vs_torch`, compared, params),
+      figure(`gpu.true_shapes.${model}.max_relative_error`, "1", largest, { ...params, at: worst.at }),
+    ];
+  });
+}
+
+/** Time of the products of one step of Qwen3-4B that one algorithm for every number of rows costs. */
+function invarianceFigures(lines: readonly Line[]): FigureValue[] {
+  return lines
+    .filter((line) => line.invariance !== undefined)
+    .map(({ invariance, cost, us, free_us: freeUs, worst, worst_cost: worstCost }) => {
+      const params = { us, freeUs, worst, worstCost };
+      return figure(`gpu.invariance.4b.${invariance}.cost`, "ratio", Number(cost), params, undefined, 20);
+    });
+}
+
 /** Tools that found something, once all of them ran. */
 function sanitizerFigures(parts: readonly Part[]): FigureValue[] {
   const found = parts.filter((part) => part.name.startsWith("compute-sanitizer"));
@@ -153,7 +244,10 @@ function sanitizerFigures(parts: readonly Part[]): FigureValue[] {
 /** Everything that was measured; what was not is absent. */
 export function figuresOf(parts: readonly Part[]): FigureValue[] {
   const lines = parts.flatMap((part) => part.lines);
-  const all = [...ceilingFigures(lines), ...kernelFigures(lines), ...trainingFigures(lines), ...goldenFigures(lines)];
+  const all = [
+    ...[ceilingFigures, kernelFigures, trainingFigures, invarianceFigures].flatMap((each) => each(lines)),
+    ...[goldenFigures, goldenAgreementFigures, trueShapeFigures].flatMap((each) => each(lines)),
+  ];
   return [...all, ...sanitizerFigures(parts)].filter((found) => Number.isFinite(found.value));
 }
 
@@ -206,6 +300,15 @@ function judgeParts(goal: string, parts: readonly Part[]): Verdict {
   return { goal, status: passed ? "met" : "not measured" };
 }
 
+/** An error no worse than 1.5 times PyTorch's, decided once everything that belongs to the comparison ran. */
+function judgeAgreement(name: string, found: readonly FigureValue[], parts: readonly Part[]): Verdict {
+  const goal = `${name} <= 1.5`;
+  const value = found.find((each) => each.name === name)?.value;
+  if (value !== undefined && value > 1.5) return { goal, status: "missed", value };
+  const { status } = judgeParts(goal, parts);
+  return value === undefined ? { goal, status: status === "met" ? "not measured" : status } : { goal, status, value };
+}
+
 /** Of every bound that this run can decide. */
 export function verdictsOf(
   parts: readonly Part[],
@@ -223,6 +326,10 @@ export function verdictsOf(
   return [
     judgeParts("native tests pass on the GPU", named("native tests")),
     judgeParts("golden cases within 1e-4 on the fp32 path", named("golden float32")),
+    judgeAgreement("gpu.golden.bfloat16.error_vs_torch", figures, named("golden bfloat16")),
+    ...Object.entries(modelNames).map(([shape, model]) =>
+      judgeAgreement(`gpu.true_shapes.${model}.error_vs_torch`, figures, named(`true shape ${shape}`)),
+    ),
     judgeParts("compute-sanitizer is clean", named("compute-sanitizer")),
     ...bounds.map((each) => judge(each, figures)),
     room,

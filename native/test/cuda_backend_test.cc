@@ -114,6 +114,16 @@ EMULATION_TEST(cuda_products_are_what_the_backend_promises) {
   gemm.multiply({}, {ProductKind::kForward, {}, {}, {}, {}, 0, 5, 3});  // no rows, nothing read
 }
 
+EMULATION_TEST(cuda_products_by_the_best_algorithm_for_each_number_of_rows) {
+  std::vector<std::byte> workspace(1);
+  cuda::Gemm gemm(workspace.data(), cuda::AlgorithmChoice::kBestForRows);
+  for (const auto kind : {ProductKind::kForward, ProductKind::kBackwardInput, ProductKind::kBackwardWeight}) {
+    for (const int64_t rows : {1, 37}) {
+      check_product(gemm, kind, {rows, 24, 72}, DType::kBFloat16, DType::kBFloat16, false);
+    }
+  }
+}
+
 EMULATION_TEST(cuda_products_take_rows_at_any_place) {
   // A row of 3 bf16 is 6 bytes: pointers to rows are multiples of 2 bytes alone, and the algorithm must know.
   std::vector<std::byte> workspace(1);

@@ -1,10 +1,21 @@
 // Attention on the device against the CPU backend, with prefixes that sequences share, and that a row depends on its
 // own sequence alone.
+#include <cstdlib>
+
 #include "parity.h"
 
 using namespace parity;
 
 namespace {
+
+// Attention by the kernels of compute capability 8.0, whatever the device has.
+class OlderKernels {
+ public:
+  OlderKernels() { setenv("WIDESEEK_ATTENTION", "mma", 1); }
+  OlderKernels(const OlderKernels&) = delete;
+  OlderKernels& operator=(const OlderKernels&) = delete;
+  ~OlderKernels() { unsetenv("WIDESEEK_ATTENTION"); }
+};
 
 // Slices of a packed batch and their blocks.
 struct Packed {
@@ -51,9 +62,7 @@ void check_attention(const std::string& name, const Packed& packed) {
   });
 }
 
-}  // namespace
-
-TEST(device_attention_equals_the_cpu) {
+void check_forests() {
   // Head sizes of the plain kernels and of tensor cores.
   for (const AttentionShape& shape :
        sizes<AttentionShape>({{4, 2, 20}, {2, 1, 64}}, {{2, 1, 128}, {32, 8, 128}, {16, 8, 128}, {14, 2, 64}})) {
@@ -68,7 +77,7 @@ TEST(device_attention_equals_the_cpu) {
   }
 }
 
-DEVICE_TEST(device_attention_equals_the_cpu_at_real_sizes) {
+void check_real_sizes() {
   for (const AttentionShape& shape : {AttentionShape{32, 8, 128}, {28, 4, 128}, {14, 2, 64}, {4, 2, 96}}) {
     Packed packed{shape, {}, {}};
     const size_t whole = packed.add(2048);
@@ -79,8 +88,6 @@ DEVICE_TEST(device_attention_equals_the_cpu_at_real_sizes) {
     check_attention("4096 rows", packed);
   }
 }
-
-namespace {
 
 // A sequence of `length` tokens, its first rows as slices that begin at `starts`, after another sequence of 37.
 Floats sequence_rows(const Side& side, const AttentionShape& shape, int64_t length, const std::vector<int64_t>& starts,
@@ -114,9 +121,7 @@ Floats sequence_rows(const Side& side, const AttentionShape& shape, int64_t leng
   return result;
 }
 
-}  // namespace
-
-TEST(device_attention_rows_depend_on_their_sequence_alone) {
+void check_rows_alone() {
   const int64_t length = device::is_real() ? 1500 : 130;
   const auto cuts = sizes<std::vector<int64_t>>({{0, 1, 77, length - 1}}, {{0, 64}, {0, 53, 96}, {0, 1000, 1007}});
   for (const AttentionShape& shape :
@@ -132,4 +137,27 @@ TEST(device_attention_rows_depend_on_their_sequence_alone) {
       }
     }
   }
+}
+
+}  // namespace
+
+TEST(device_attention_equals_the_cpu) { check_forests(); }
+
+TEST(device_attention_of_older_kernels_equals_the_cpu) {
+  const OlderKernels older;
+  check_forests();
+}
+
+DEVICE_TEST(device_attention_equals_the_cpu_at_real_sizes) { check_real_sizes(); }
+
+DEVICE_TEST(device_attention_of_older_kernels_equals_the_cpu_at_real_sizes) {
+  const OlderKernels older;
+  check_real_sizes();
+}
+
+TEST(device_attention_rows_depend_on_their_sequence_alone) { check_rows_alone(); }
+
+TEST(device_attention_rows_of_older_kernels_depend_on_their_sequence_alone) {
+  const OlderKernels older;
+  check_rows_alone();
 }

@@ -34,7 +34,7 @@ void attention_forward(Stream stream, TypedPointer out, float* lse, ConstTypedPo
   const CudaAttentionPlan& own = cuda_plan(plan);
   if (!uses_tensor_cores(qkv.dtype, own.heads())) {
     plain_attention_forward(stream, out, lse, qkv, cache, own);
-  } else if (device_has_wgmma()) {
+  } else if (attention_uses_wgmma()) {
     hopper_attention_forward(stream, out, lse, qkv, cache, own);
   } else {
     tensor_attention_forward(stream, out, lse, qkv, cache, own);
@@ -65,7 +65,7 @@ void attention_backward(Stream stream, TypedPointer dqkv, ConstTypedPointer dout
   });
   if (!uses_tensor_cores(qkv.dtype, own.heads())) {
     plain_attention_backward(stream, dqkv, dout, lse, statistics, qkv, cache, own);
-  } else if (device_has_wgmma()) {
+  } else if (attention_uses_wgmma()) {
     hopper_attention_backward(stream, dqkv, dout, statistics, qkv, cache, own);
   } else {
     tensor_attention_backward(stream, dqkv, dout, statistics, qkv, cache, own);

@@ -7,6 +7,10 @@
 
 namespace wideseek::cuda {
 
+// Whether the kernels of compute capability 9.0 serve where tensor cores do. For tests, WIDESEEK_ATTENTION=mma takes
+// those of 8.0 on every device; a plan and what is computed by it must see the same setting.
+bool attention_uses_wgmma();
+
 void attention_forward(Stream stream, TypedPointer out, float* lse, ConstTypedPointer qkv, const KvBlocks& cache,
                        const AttentionPlan& plan);
 

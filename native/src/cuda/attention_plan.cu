@@ -2,6 +2,7 @@
 #include "cuda/attention_plan.h"
 
 #include <algorithm>
+#include <cstdlib>
 #include <cstring>
 #include <limits>
 #include <numeric>
@@ -9,6 +10,7 @@
 #include <utility>
 
 #include "base/error.h"
+#include "cuda/attention.h"
 #include "cuda/hopper.h"
 
 namespace wideseek::cuda {
@@ -267,7 +269,7 @@ CudaAttentionPlan::CudaAttentionPlan(Backend& backend, const AttentionShape& sha
 const KeyTiles& CudaAttentionPlan::key_tiles() const {
   if (has_key_tiles_) return key_tiles_;
   HostKeyTiles host =
-      list_key_tiles(slices_, num_slices_, device_has_wgmma() ? kMaxKeyTileBlocks : kMaxKeyTileBlocks / 2);
+      list_key_tiles(slices_, num_slices_, attention_uses_wgmma() ? kMaxKeyTileBlocks : kMaxKeyTileBlocks / 2);
   sort_by_work(host);
   Lists lists;
   const int64_t tiles_at = lists.add(host.tiles), ranges_at = lists.add(host.ranges),
@@ -278,6 +280,14 @@ const KeyTiles& CudaAttentionPlan::key_tiles() const {
                 static_cast<int32_t>(host.tile_blocks * kBlockTokens)};
   has_key_tiles_ = true;
   return key_tiles_;
+}
+
+bool attention_uses_wgmma() {
+  const char* named = std::getenv("WIDESEEK_ATTENTION");
+  const std::string wanted = named == nullptr ? "" : named;
+  WS_CHECK(wanted.empty() || wanted == "mma", kInvalidArgument, "plan_attention",
+           "WIDESEEK_ATTENTION is \"" + wanted + "\"; it may be \"mma\" or empty");
+  return wanted.empty() && device_has_wgmma();
 }
 
 std::unique_ptr<AttentionPlan> plan_attention(Backend& backend, const AttentionShape& shape,

@@ -17,11 +17,13 @@ struct MatrixLayoutState {
 };
 struct PreferenceState {
   uint32_t alignment[4]{256, 256, 256, 256};  // the real library's default
+  uint32_t reductions = ~0u;
 };
 
 namespace {
 
-// Algorithm::data: which, in how many parts it sums, then the alignments that it counts on.
+// Algorithm::data: which, in how many parts it sums, then the alignments that it counts on, and whether one that sums
+// in parts was asked for.
 enum : uint64_t { kSplits, kManyRowsOnly, kTakesAll };
 
 float load(const void* data, int type, int64_t i) {
@@ -54,6 +56,7 @@ Status set_preference(Preference preference, int attribute, const void* value, s
     if (bytes != sizeof(uint32_t)) return kInvalidValue;
     std::memcpy(&preference->alignment[attribute - kPreferMinAlignmentA], value, bytes);
   }
+  if (attribute == kPreferReductionSchemeMask) std::memcpy(&preference->reductions, value, sizeof(uint32_t));
   return kSuccess;
 }
 
@@ -65,6 +68,7 @@ Status heuristic(Handle, MatmulDesc, MatrixLayout, MatrixLayout, MatrixLayout, M
     results[i].algorithm.data[0] = static_cast<uint64_t>(i);
     results[i].algorithm.data[1] = i == kSplits ? 4 : 1;
     for (int k = 0; k < 4; ++k) results[i].algorithm.data[2 + k] = preference->alignment[k];
+    results[i].algorithm.data[6] = preference->reductions;
   }
   return kSuccess;
 }
@@ -108,7 +112,8 @@ Status matmul(Handle, MatmulDesc desc, const void* alpha, const void* a, MatrixL
   for (int i = 0; i < 4; ++i) {
     if (!is_aligned(pointers[i], algorithm->data[2 + i])) return kNotSupported;
   }
-  if (algorithm->data[0] != kTakesAll) return kNotSupported;
+  const bool may_split = algorithm->data[0] == kSplits && algorithm->data[6] != 0;
+  if (algorithm->data[0] != kTakesAll && !may_split) return kNotSupported;
   const float scale = *static_cast<const float*>(alpha), add = *static_cast<const float*>(beta);
   const auto at = [](const MatrixLayout layout, uint64_t row, uint64_t col) {
     return static_cast<int64_t>(row) + static_cast<int64_t>(col) * layout->leading_dimension;

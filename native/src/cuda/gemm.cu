@@ -84,18 +84,24 @@ MatrixLayout make_layout(const Library& library, const MatrixShape& shape) {
   return layout;
 }
 
+// What cuBLASLt offers for one layer, the fastest first as it thinks.
+struct Candidates {
+  HeuristicResult results[kAlgorithmsToTry] = {};
+  int count = 0;
+};
+
 // The first candidate that sums the inner dimension in one go and takes every number of rows.
-bool choose_algorithm(Plan& plan, Handle handle, const HeuristicResult* candidates, int count) {
+bool choose_algorithm(Plan& plan, Handle handle, const Candidates& candidates) {
   const Library& library = plan.library;
-  for (int i = 0; i < count; ++i) {
-    const Algorithm& algorithm = candidates[i].algorithm;
+  for (int i = 0; i < candidates.count; ++i) {
+    const Algorithm& algorithm = candidates.results[i].algorithm;
     int32_t split = 1, out_of_place = 1;
     uint32_t reduction = 0;
     size_t written = 0;
     library.algorithm_config(&algorithm, kConfigSplitK, &split, sizeof(split), &written);
     library.algorithm_config(&algorithm, kConfigReductionScheme, &reduction, sizeof(reduction), &written);
     library.algorithm_cap(&algorithm, kCapOutOfPlaceResult, &out_of_place, sizeof(out_of_place), &written);
-    if (candidates[i].state != kSuccess || split > 1 || reduction != 0 || out_of_place == 0) continue;
+    if (candidates.results[i].state != kSuccess || split > 1 || reduction != 0 || out_of_place == 0) continue;
     const bool takes_all = std::all_of(std::begin(kRowsToTake), std::end(kRowsToTake), [&](int64_t rows) {
       plan.set_rows(rows);
       HeuristicResult result{};
@@ -105,6 +111,16 @@ bool choose_algorithm(Plan& plan, Handle handle, const HeuristicResult* candidat
     });
     if (!takes_all) continue;
     plan.algorithm = algorithm;
+    return true;
+  }
+  return false;
+}
+
+// The first candidate that can be had.
+bool take_first(Plan& plan, const Candidates& candidates) {
+  for (int i = 0; i < candidates.count; ++i) {
+    if (candidates.results[i].state != kSuccess) continue;
+    plan.algorithm = candidates.results[i].algorithm;
     return true;
   }
   return false;
@@ -125,12 +141,14 @@ struct PreferenceOwner {
   Preference preference = nullptr;
 };
 
+// `rows`: 0 for an algorithm that serves any number of them.
 std::unique_ptr<Plan> make_plan(const Library& library, Handle handle, ProductKind kind, int64_t N, int64_t K, DType in,
-                                DType out) {
+                                DType out, int64_t rows) {
   const bool forward = kind == ProductKind::kForward, weight = kind == ProductKind::kBackwardWeight;
-  const MatrixShape a{K, weight ? kTypicalRows : N, in};
-  const MatrixShape b{forward ? K : N, kTypicalRows, in};
-  const MatrixShape result{forward ? N : K, weight ? N : kTypicalRows, out};
+  const int64_t M = rows == 0 ? kTypicalRows : rows;
+  const MatrixShape a{K, weight ? M : N, in};
+  const MatrixShape b{forward ? K : N, M, in};
+  const MatrixShape result{forward ? N : K, weight ? N : M, out};
   auto plan = std::make_unique<Plan>(library);
   plan->rows_in_a = weight;
   plan->rows_in_out = !weight;
@@ -147,40 +165,46 @@ std::unique_ptr<Plan> make_plan(const Library& library, Handle handle, ProductKi
 
   PreferenceOwner preference(library);
   preference.set(kPreferMaxWorkspaceBytes, static_cast<uint64_t>(Gemm::kWorkspaceBytes));
-  preference.set(kPreferReductionSchemeMask, uint32_t{0});  // CUBLASLT_REDUCTION_SCHEME_NONE alone
+  if (rows == 0) preference.set(kPreferReductionSchemeMask, uint32_t{0});  // CUBLASLT_REDUCTION_SCHEME_NONE alone
   preference.set(kPreferMinAlignmentA, row_alignment(a.rows, in));
   preference.set(kPreferMinAlignmentB, row_alignment(b.rows, in));
   preference.set(kPreferMinAlignmentC, row_alignment(result.rows, out));
   preference.set(kPreferMinAlignmentD, row_alignment(result.rows, out));
-  HeuristicResult candidates[kAlgorithmsToTry] = {};
-  int count = 0;
-  const Status status = library.heuristic(handle, plan->desc, plan->a, plan->b, plan->out, plan->out,
-                                          preference.preference, kAlgorithmsToTry, candidates, &count);
-  WS_CHECK(status == kSuccess && choose_algorithm(*plan, handle, candidates, count), kUnsupported, kOp,
+  Candidates candidates;
+  const Status status =
+      library.heuristic(handle, plan->desc, plan->a, plan->b, plan->out, plan->out, preference.preference,
+                        kAlgorithmsToTry, candidates.results, &candidates.count);
+  const bool is_chosen =
+      status == kSuccess && (rows == 0 ? choose_algorithm(*plan, handle, candidates) : take_first(*plan, candidates));
+  WS_CHECK(is_chosen, kUnsupported, kOp,
            "cuBLASLt " + std::to_string(library.version()) + " has no algorithm for " +
                (in == DType::kBFloat16 ? "bfloat16" : "float32") + " linear layers of " + std::to_string(N) + " x " +
-               std::to_string(K) + " whose sums do not depend on the number of rows (" + std::to_string(count) +
-               " offered)");
+               std::to_string(K) + " whose sums do not depend on the number of rows (" +
+               std::to_string(candidates.count) + " offered)");
   return plan;
 }
 
 }  // namespace
 
 struct Gemm::State {
-  using Key = std::tuple<ProductKind, int64_t, int64_t, DType, DType>;
+  using Key = std::tuple<ProductKind, int64_t, int64_t, DType, DType, int64_t>;
   const Library& library;
   void* workspace;
+  AlgorithmChoice choice;
   Handle handle = nullptr;
   std::map<Key, std::unique_ptr<Plan>> plans;
 
-  Plan& plan(ProductKind kind, int64_t N, int64_t K, DType in, DType out) {
-    std::unique_ptr<Plan>& known = plans[{kind, N, K, in, out}];
-    if (!known) known = make_plan(library, handle, kind, N, K, in, out);
+  // For M rows, if algorithms are for one number of them.
+  Plan& plan(ProductKind kind, int64_t N, int64_t K, DType in, DType out, int64_t M) {
+    const int64_t rows = choice == AlgorithmChoice::kOneForAllRows ? 0 : M;
+    std::unique_ptr<Plan>& known = plans[{kind, N, K, in, out, rows}];
+    if (!known) known = make_plan(library, handle, kind, N, K, in, out, rows);
     return *known;
   }
 };
 
-Gemm::Gemm(void* workspace) : state_(std::make_unique<State>(State{library(), workspace, nullptr, {}})) {
+Gemm::Gemm(void* workspace, AlgorithmChoice choice)
+    : state_(std::make_unique<State>(State{library(), workspace, choice, nullptr, {}})) {
   const Status status = state_->library.create(&state_->handle);
   WS_CHECK(
       status == kSuccess, kUnsupported, "cuBLASLt",
@@ -194,7 +218,9 @@ Gemm::~Gemm() {
   state_->library.destroy(state_->handle);
 }
 
-void Gemm::prepare(ProductKind kind, int64_t N, int64_t K, DType in, DType out) { state_->plan(kind, N, K, in, out); }
+void Gemm::prepare(ProductKind kind, int64_t N, int64_t K, DType in, DType out) {
+  state_->plan(kind, N, K, in, out, kTypicalRows);
+}
 
 void Gemm::multiply(Stream stream, const Product& product) {
   const auto& [kind, out, left, right, add, M, N, K] = product;
@@ -202,7 +228,7 @@ void Gemm::multiply(Stream stream, const Product& product) {
            "both factors must have one dtype, and what is added that of the result: store weights in the dtype of "
            "activations");
   if (M == 0) return;
-  Plan& plan = state_->plan(kind, N, K, left.dtype, out.dtype);
+  Plan& plan = state_->plan(kind, N, K, left.dtype, out.dtype, M);
   plan.set_rows(M);
   // Our first factor is their second one, in all three products.
   const float alpha = 1, beta = add ? 1.0f : 0.0f;

@@ -26,17 +26,21 @@ struct Product {
   int64_t M, N, K;
 };
 
+// How algorithms are chosen. The second keeps none of the promises above: it is there to measure what they cost.
+enum class AlgorithmChoice { kOneForAllRows, kBestForRows };
+
 class Gemm {
  public:
   static constexpr int64_t kWorkspaceBytes = int64_t{32} << 20;
 
   // `workspace` is device memory of kWorkspaceBytes. Throws kUnsupported if there is no cuBLASLt.
-  explicit Gemm(void* workspace);
+  explicit Gemm(void* workspace, AlgorithmChoice choice = AlgorithmChoice::kOneForAllRows);
   ~Gemm();
   Gemm(const Gemm&) = delete;
   Gemm& operator=(const Gemm&) = delete;
 
-  // Chooses the algorithm now rather than in the first product. Both throw kUnsupported if none takes the shape.
+  // Chooses the algorithm for all rows now rather than in the first product. Both throw kUnsupported if none takes the
+  // shape.
   void prepare(ProductKind kind, int64_t N, int64_t K, DType in, DType out);
   void multiply(Stream stream, const Product& product);
 
