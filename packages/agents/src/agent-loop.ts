@@ -1,5 +1,14 @@
 // The one loop of lead, subagent and single agent: generate, read the calls, run them, append the results.
-import type { AgentState, Policy, Role, SamplingSettings, StopReason, ToolCall, ToolDefinition, Trajectory } from "@wideseek/spec";
+import type {
+  AgentState,
+  Policy,
+  Role,
+  SamplingSettings,
+  StopReason,
+  ToolCall,
+  ToolDefinition,
+  Trajectory,
+} from "@wideseek/spec";
 import { errorMessage } from "@wideseek/spec";
 import { type ChatTokenizer, type PromptMessage, parseAssistantTurn } from "@wideseek/text";
 import { type EpisodeControl, PauseRequest } from "./episode-control.ts";

@@ -94,9 +94,7 @@ export async function runTeam(request: TeamRequest): Promise<Episode> {
   return (await run(request)) as Episode;
 }
 
-async function run(
-  request: TeamRequest & Pick<PausableRequest, "pause" | "resume">,
-): Promise<Episode | PausedEpisode> {
+async function run(request: TeamRequest & Pick<PausableRequest, "pause" | "resume">): Promise<Episode | PausedEpisode> {
   const { task, workflow = "mas", models, seed, sample = 0, signal, pause, resume } = request;
   const limits = limitsSchema.safeParse(request.limits ?? {});
   if (!limits.success) throw invalidInput("limits", limits.error, request.limits);
@@ -116,7 +114,12 @@ async function run(
   const secondsLeft = Math.max(limits.data.episodeSeconds - secondsBefore, 0.001);
   using control = new EpisodeControl(secondsLeft, signal, pause);
   const texts = agentTexts(request.prompts ?? "full", task.language);
-  const team = new Team(request.tools, task, { models, limits: limits.data, texts, episodeSeed: seed, control }, resume);
+  const team = new Team(
+    request.tools,
+    task,
+    { models, limits: limits.data, texts, episodeSeed: seed, control },
+    resume,
+  );
   const first = workflow === "mas" ? await team.runLead() : await team.runSingle();
   const seconds = secondsBefore + (performance.now() - start) / 1000;
   const facts = { task, sample, seed, workflow, seconds };

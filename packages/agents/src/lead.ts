@@ -29,11 +29,7 @@ export class Delegation {
   readonly #limits: Limits;
   readonly #texts: AgentTexts;
   readonly #language: Language;
-  readonly #runSubagent: (
-    agentId: string,
-    subtask: string,
-    resume: AgentState | undefined,
-  ) => Promise<AgentOutcome>;
+  readonly #runSubagent: (agentId: string, subtask: string, resume: AgentState | undefined) => Promise<AgentOutcome>;
   readonly #agents: AgentState[];
   #numStarted: number;
 

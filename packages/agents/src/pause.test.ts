@@ -107,8 +107,8 @@ describe("pause", () => {
     expect(result.trajectories[0]?.stopReason).toBe("timeout");
     const reason = new Error("stop");
     const signal = AbortSignal.abort(reason);
-    await expect(
-      runPausableEpisode({ ...request, policy: scripted(teamReply), resume: paused, signal }),
-    ).rejects.toBe(reason);
+    await expect(runPausableEpisode({ ...request, policy: scripted(teamReply), resume: paused, signal })).rejects.toBe(
+      reason,
+    );
   });
 });

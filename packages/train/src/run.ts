@@ -3,8 +3,8 @@ import path from "node:path";
 import type { RewardBreakdown, Trainer } from "@wideseek/spec";
 import type { TrainedGroup } from "./loop.ts";
 import type { Progress } from "./progress.ts";
-import { EventFile, JsonlFile, type MetricsRow, readRows } from "./run-files.ts";
 import { noRollouts, type StoredRollouts } from "./rollout-store.ts";
+import { EventFile, JsonlFile, type MetricsRow, readRows } from "./run-files.ts";
 import { RunLock } from "./run-lock.ts";
 import {
   checkpointRollouts,
