@@ -42,8 +42,8 @@ describe("stale tokens", () => {
   if (newer?.kind === "sampled") newer.policyVersion = 2n;
 
   it("are counted in versions between sampling and training", () => {
-    const advantages = { values: [1, 0], judged: [true, false], zeroVariance: false };
-    const group = { episodes: [episode([mixed]), episode([trajectory([1, 9])])], advantages };
+    const advantages = { values: [1, 0], judged: [true, false], zeroVariance: false, mean: 0.5, std: 1 };
+    const group = { episodes: [episode([mixed]), episode([trajectory([1, 9])])], rewards: [], advantages };
     expect(stalenessMetrics([group], 2n)).toEqual({
       "policy/staleness_mean": 1.5,
       "policy/staleness_max": 2,
