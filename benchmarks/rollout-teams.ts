@@ -8,13 +8,13 @@ import {
   loadPolicy,
   type Policy,
   type RewardBreakdown,
-  runEpisode,
   type Segment,
   type Toolset,
   type Trainer,
   type Trajectory,
 } from "@wideseek/core";
 import type { EngineStats } from "@wideseek/engine";
+import { runPausableEpisode } from "../packages/agents/src/index.ts";
 import { openRunData } from "../packages/core/src/run-data.ts";
 import { RuleJudge, scoreEpisode } from "../packages/rewards/src/index.ts";
 import { searchTools } from "../packages/tools/src/index.ts";
@@ -66,10 +66,17 @@ export async function shippedTeams(
     options,
     parts: (wrapped) => ({
       taskAt: (cursor) => data.trainTasks[cursor % data.trainTasks.length] as Episode["task"],
-      runEpisode: (request) => {
-        const chatting = Object.assign(Object.create(wrapped) as Policy, { chat: policy.chat });
-        return runEpisode({ ...request, policy: chatting, tools, workflow, limits, sampling, prompts });
-      },
+      runEpisode: (request) =>
+        runPausableEpisode({
+          ...request,
+          policy: wrapped,
+          chat: policy.chat,
+          tools,
+          workflow,
+          limits,
+          sampling,
+          prompts,
+        }),
       score: (episode) => scoreEpisode(episode, { ...config.rewards, judge, signal: neverAborted }),
     }),
     [Symbol.asyncDispose]: async () => {

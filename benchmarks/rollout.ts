@@ -1,7 +1,7 @@
 // 64 multi-agent episodes with slow tools and the GRPO step on them: how busy the engine is while there is something to
 // compute, tokens/s, phases.
 import type { GenerateRequest, Policy } from "@wideseek/core";
-import { rollout, trainStep } from "../packages/train/src/index.ts";
+import { type RolloutPosition, rollout, type TrainOptions, trainStep } from "../packages/train/src/index.ts";
 import { type LatencyShape, WaitingClock } from "./busy.ts";
 import type { Benchmark } from "./context.ts";
 import { dtypeOf, figureName } from "./device.ts";
@@ -17,10 +17,19 @@ interface StepFigures {
   tokensPerRunnableSecond: number;
   seconds: Record<"rollout" | "runnable" | "engine" | "reward" | "train" | "optimizer" | "step", number>;
   numTokens: number;
+  /** Whole ones, which were trained on. */
+  numGroups: number;
 }
 
-async function measureStep(teams: RolloutTeams, step: number): Promise<StepFigures> {
-  const { policy, options } = teams;
+/** A step from `position`, and where the next one begins. */
+async function measureStep(
+  teams: RolloutTeams,
+  step: number,
+  position: RolloutPosition,
+  change: Partial<TrainOptions> = {},
+): Promise<{ figures: StepFigures; next: RolloutPosition }> {
+  const { policy } = teams;
+  const options = { ...teams.options, ...change };
   const waiting = new WaitingClock();
   const watched: Policy = Object.create(policy, {
     generate: { value: (request: GenerateRequest) => waiting.watch(() => policy.generate(request)) },
@@ -29,7 +38,6 @@ async function measureStep(teams: RolloutTeams, step: number): Promise<StepFigur
     vocabSize: { value: policy.vocabSize },
   });
   const parts = { ...teams.parts(watched), policy, options, seed: 1 };
-  const position = { cursor: (step - 1) * options.questionsPerStep, carried: [] };
   const { signal } = new AbortController();
   const before = await teams.stats();
   const start = performance.now();
@@ -42,7 +50,7 @@ async function measureStep(teams: RolloutTeams, step: number): Promise<StepFigur
   const numTokens = after.numGeneratedTokens - before.numGeneratedTokens;
   const engine = after.generatingSeconds - before.generatingSeconds;
   const { rolloutSeconds, rewardSeconds } = batch.facts;
-  return {
+  const figures: StepFigures = {
     busyShare: engine / (wall - waited),
     tokensPerSecond: numTokens / rolloutSeconds,
     tokensPerRunnableSecond: numTokens / (wall - waited),
@@ -56,7 +64,24 @@ async function measureStep(teams: RolloutTeams, step: number): Promise<StepFigur
       step: wall + (metrics["time/step"] ?? 0),
     },
     numTokens,
+    numGroups: batch.groups.length,
   };
+  return { figures, next: batch.next };
+}
+
+async function measureSteps(
+  teams: RolloutTeams,
+  numSteps: number,
+  change: Partial<TrainOptions> = {},
+): Promise<StepFigures[]> {
+  const results: StepFigures[] = [];
+  let position: RolloutPosition = { cursor: 0, carried: [] };
+  for (let step = 1; step <= numSteps; step++) {
+    const { figures, next } = await measureStep(teams, step, position, change);
+    results.push(figures);
+    position = next;
+  }
+  return results;
 }
 
 export const rolloutBenchmark: Benchmark = async function* (context) {
@@ -64,23 +89,27 @@ export const rolloutBenchmark: Benchmark = async function* (context) {
   const latency = smoke ? { medianSeconds: 0.003, p99Seconds: 0.1 } : toolLatency;
   const sizes: TeamSizes = { questions: smoke ? 2 : 8, groupSize: smoke ? 2 : 8, latency };
   if (device.kind === "cpu") {
-    yield* measureTeams(await shippedTeams(threads, sizes), "cpu.rollout", rounds, { ...sizes, dtype: "fp32" });
+    await using teams = await shippedTeams(threads, sizes);
+    const params = { ...sizes, dtype: "fp32" };
+    yield* measurements("cpu.rollout", teams, await measureSteps(teams, rounds), params);
+    // The first step has no carried groups yet.
+    const cutQuantile = 0.9;
+    const [, ...cut] = await measureSteps(teams, rounds + 1, { cutQuantile });
+    yield* measurements("cpu.rollout.cut90", teams, cut, { ...params, cutQuantile });
   }
   if (device.kind === "cuda" || smoke) {
     const name = `${figureName(context, "rollout")}${smoke ? ".synthetic" : ""}`;
-    yield* measureTeams(await syntheticTeams(context, sizes), name, rounds, { ...sizes, dtype: dtypeOf(device) });
+    await using teams = await syntheticTeams(context, sizes);
+    yield* measurements(name, teams, await measureSteps(teams, rounds), { ...sizes, dtype: dtypeOf(device) });
   }
 };
 
-async function* measureTeams(
-  opened: RolloutTeams,
+function* measurements(
   name: string,
-  rounds: number,
+  teams: RolloutTeams,
+  results: readonly StepFigures[],
   sizes: Record<string, unknown>,
-): AsyncIterable<Measurement> {
-  await using teams = opened;
-  const results: StepFigures[] = [];
-  for (let round = 0; round < rounds; round++) results.push(await measureStep(teams, round + 1));
+): Iterable<Measurement> {
   const params = { teams: teams.name, ...sizes, sampledTokens: results.map(({ numTokens }) => numTokens) };
   const figure = (part: string, unit: string, value: (result: StepFigures) => number): Measurement => ({
     name: `${name}.${part}`,
@@ -88,6 +117,7 @@ async function* measureTeams(
     values: results.map(value),
     params,
   });
+  yield figure("groups", "1", ({ numGroups }) => numGroups);
   yield figure("busy_share", "ratio", ({ busyShare }) => busyShare);
   yield figure("tokens_per_second", "token/s", ({ tokensPerSecond }) => tokensPerSecond);
   yield figure("tokens_per_runnable_second", "token/s", ({ tokensPerRunnableSecond }) => tokensPerRunnableSecond);
