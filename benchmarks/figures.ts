@@ -57,6 +57,11 @@ export const figures: readonly Figure[] = [
     "episodes/s of a whole GRPO step over the least that one on transformers must do",
   ),
   ratio(
+    "cpu.rollout.busy_share",
+    "share of runnable time that the engine computes: 64 episodes of the shipped model, tools of 0.3 s median, 10 s p99",
+  ),
+  { name: "cpu.rollout.tokens_per_second", unit: "token/s", meaning: "sampled in the same rollout, tails included" },
+  ratio(
     "forest.embedded.saved_share",
     "tokens of episodes that a training pass need not compute, for others share them",
   ),
@@ -97,7 +102,12 @@ export const figures: readonly Figure[] = [
   { name: "onpolicy.gpu.max_abs_diff", unit: "nats", meaning: "bit-equal mode: difference" },
   { name: "onpolicy.gpu.tokens", unit: "1", meaning: "bit-equal mode: tokens compared" },
   ratio("onpolicy.gpu.cost", "bit-equal mode: throughput lost"),
-  ratio("gpu.grpo_step.4b.busy_share", "share of runnable time that the GPU is busy, 64 episodes with slow tools"),
+  ratio(
+    "gpu.rollout.<model>.busy_share",
+    "share of runnable time that the engine computes: 64 teams of a fixed form, tools of 0.3 s median, 10 s p99",
+  ),
+  { name: "gpu.rollout.<model>.tokens_per_second", unit: "token/s", meaning: "sampled in the same rollout" },
+  { name: "gpu.rollout.<model>.step_seconds", unit: "s", meaning: "the whole GRPO step on them" },
   { name: "tools.search.qps", unit: "1/s", meaning: "1 M passages, 2 cores" },
   { name: "tools.search.p99_ms", unit: "ms", meaning: "1 M passages, 2 cores, at 2,000 requests a second" },
   { name: "tools.search.long.qps", unit: "1/s", meaning: "the same with queries of eight words" },
@@ -202,6 +212,11 @@ export const gpuGoals: readonly Goal[] = [
     goal: "speed of generation and GRPO steps, sampled against training log-probabilities, at true shapes",
     command: "pnpm run bench --device cuda --shape 4b",
     figures: ["gpu.grpo_step.4b", "onpolicy.gpu.max_abs_diff"],
+  },
+  {
+    goal: "a rollout with slow tools keeps the engine busy 90 % of the time that there is something to compute",
+    command: "pnpm run bench rollout --device cuda --shape 4b --rounds 1",
+    figures: ["gpu.rollout.4b.busy_share", "gpu.rollout.4b.step_seconds"],
   },
   {
     goal: "cost of batch invariance, which is always on",

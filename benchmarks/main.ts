@@ -15,6 +15,7 @@ import { type LlamaCppPeer, openLlamaCppPeer } from "./peers/llamacpp.ts";
 import { openTorchPeers, type TorchPeer } from "./peers/torch.ts";
 import { appendRecord, type BenchmarkRecord, repositoryRoot, runFacts, toRecord } from "./record.ts";
 import { retrievalBenchmark } from "./retrieval.ts";
+import { rolloutBenchmark } from "./rollout.ts";
 import { scorerBenchmark } from "./scorer.ts";
 import { setupBenchmark } from "./setup.ts";
 import { type BenchSizes, cpuSizes, gpuSizes, toySizes } from "./sizes.ts";
@@ -26,6 +27,7 @@ const benchmarks: Readonly<Record<string, Benchmark>> = {
   generate: generateBenchmark,
   "train-step": trainStepBenchmark,
   "grpo-step": grpoStepBenchmark,
+  rollout: rolloutBenchmark,
   onpolicy: onPolicyBenchmark,
   forest: forestBenchmark,
   tools: toolsBenchmark,
@@ -39,7 +41,7 @@ const benchmarks: Readonly<Record<string, Benchmark>> = {
 /** They need two minutes in which nothing else runs, the real data, a network, and an hour. */
 const onlyByName = ["episodes", "retrieval", "setup", "learning", "suites"];
 /** Of what runs a model; the others know no GPU. */
-const onDevice = ["generate", "train-step", "grpo-step", "onpolicy", "learning"];
+const onDevice = ["generate", "train-step", "grpo-step", "rollout", "onpolicy", "learning"];
 
 const usage = `usage: pnpm run bench [NAME...] [options]
   NAME                  ${Object.keys(benchmarks).join(", ")}; default: all but ${onlyByName.join(", ")}

@@ -20,6 +20,8 @@ test("bench --smoke records every benchmark", () => {
       "cpu.train_step",
       "cpu.logprob",
       "cpu.grpo_step",
+      "cpu.rollout.busy_share",
+      "cpu.rollout.synthetic.step_seconds",
       "forest.embedded.speedup",
     ]) {
       expect(names).toContain(name);

@@ -4,6 +4,7 @@
 #include <atomic>
 #include <future>
 #include <string>
+#include <tuple>
 #include <vector>
 
 #include "base/error.h"
@@ -139,6 +140,45 @@ TEST(engine_refuses_training_while_generating) {
   outcome.ended.get_future().wait();
   CHECK(outcome.error == nullptr);
   CHECK(run(engine, [](DeviceState& state) { state.optimizer_step({1e-3, 1, 0.9, 0.999, 1e-8, 0}); }) == nullptr);
+}
+
+TEST(engine_trains_between_the_steps_of_a_generation_with_the_results_of_apart) {
+  EngineOptions options = small_engine();
+  options.train_while_generating = true;
+  const std::vector<int32_t> tokens{1, 2, 3, 4, 5, 6, 7, 8};
+  const std::vector<int32_t> cu_seqlens{0, 8};
+  const std::vector<float> weights{0, 1, 1, 1, 1, 1, 1, 1};
+  const PackedBatch batch{8, 1, tokens.data(), cu_seqlens.data(), weights.data(), nullptr, nullptr, nullptr};
+  // Losses, tokens, log-probabilities and gradients.
+  const auto results = [&](bool together) {
+    Engine engine(options);
+    CHECK(run(engine, [](DeviceState& state) { state.initialize(1, 0.2); }) == nullptr);
+    Outcome outcome;
+    engine.generate(request(outcome, 60));
+    if (!together) outcome.ended.get_future().wait();
+    std::vector<double> losses;
+    bool was_idle = true;
+    for (int pass = 0; pass < 3; ++pass) {
+      CHECK(run(engine, [&](DeviceState& state) {
+              was_idle = state.generator().idle();
+              losses.push_back(state.forward_backward(batch, {LossKind::kNll, 1, 0, 0, 0, 0}).loss);
+            }) == nullptr);
+      if (pass == 0) CHECK(was_idle != together);
+    }
+    if (together) outcome.ended.get_future().wait();
+    CHECK(outcome.error == nullptr);
+    std::vector<float> gradient(97 * 32);
+    EngineStats stats;
+    CHECK(run(engine, [&](DeviceState& state) {
+            state.read_tensor(TensorKind::kGradient, 0, gradient.data());
+            stats = state.stats();
+          }) == nullptr);
+    CHECK(stats.memory.allocated ==
+          stats.memory.weights + stats.memory.kv_cache + stats.memory.inference + stats.memory.training);
+    CHECK(stats.training_seconds > 0 && stats.generator.forward_seconds > 0);
+    return std::tuple{losses, outcome.completion.token_ids, outcome.completion.logprobs, gradient};
+  };
+  CHECK(results(true) == results(false));
 }
 
 TEST(engine_cancels_one_request_only) {

@@ -1,7 +1,7 @@
 // For tests: a GRPO run with real agents, tools and engine, and a reward that a random model can earn: even token ids.
 import { copyFile } from "node:fs/promises";
 import path from "node:path";
-import { runEpisode } from "../../packages/agents/src/index.ts";
+import { runPausableEpisode } from "../../packages/agents/src/index.ts";
 import type { ChatPolicy } from "../../packages/core/src/chat-policy.ts";
 import { loadPolicy } from "../../packages/core/src/index.ts";
 import { openRunData } from "../../packages/core/src/run-data.ts";
@@ -43,6 +43,7 @@ export async function trainSynthetic(
   directory: string,
   overrides: Partial<TrainOptions>,
   after?: (policy: ChatPolicy) => Promise<void>,
+  stop?: { signal: AbortSignal; onStep: (step: number) => void },
 ): Promise<void> {
   const options: TrainOptions = {
     ...config.train,
@@ -55,9 +56,9 @@ export async function trainSynthetic(
   };
   await using data = await openRunData(config.data, config.tools);
   const tools = searchTools({ backend: data.backend, options: config.tools });
-  const load = (): Promise<ChatPolicy> =>
-    loadPolicy({ modelDir: model, device: "cpu", threads: 2, maxTrainTokens: 8192 });
-  await using policy = await load();
+  const load = (trainWhileGenerating = false): Promise<ChatPolicy> =>
+    loadPolicy({ modelDir: model, device: "cpu", threads: 2, maxTrainTokens: 8192, trainWhileGenerating });
+  await using policy = await load(options.staleness > 0);
   await using reference = options.klCoefficient > 0 ? await load() : undefined;
   await using run = await Run.open(
     { directory, seed: SEED, configText: "", configHash: "synthetic", traces: { tokenIds: true } },
@@ -72,8 +73,14 @@ export async function trainSynthetic(
     options,
     seed: SEED,
     taskAt: (cursor) => data.trainTasks[order.at(cursor)] as Task,
-    runEpisode: (request) => runEpisode({ ...request, policy, chat: policy.chat, tools, limits, prompts: "compact" }),
+    runEpisode: (request) =>
+      runPausableEpisode({ ...request, policy, chat: policy.chat, tools, limits, prompts: "compact" }),
     score: evenTokens.score,
+    engineMetrics: async () => {
+      stop?.onStep(run.step + 1);
+      return {};
+    },
+    signal: stop?.signal,
   });
   await after?.(policy);
 }

@@ -50,6 +50,48 @@ describe("trainLoop on the native engine", () => {
     expect(mean(rewards.slice(-4))).toBeGreaterThan(mean(rewards.slice(0, 4)) + 0.2);
   });
 
+  it("learns from batches that were sampled one step ahead, each by one version of the weights", async () => {
+    const directory = path.join(runs, "stale");
+    await trainSynthetic(workspace, directory, { steps: 20, learningRate: 0.02, groupSize: 8, staleness: 1 });
+    const rows = await metricsOf(directory);
+    const rewards = rows.map((row) => row["reward/mean"] as number);
+    const mean = (values: number[]): number => values.reduce((sum, value) => sum + value, 0) / values.length;
+    expect(mean(rewards.slice(-4))).toBeGreaterThan(mean(rewards.slice(0, 4)) + 0.2);
+    expect(rows[0]).toMatchObject({ "policy/staleness_mean": 0, "mismatch/max": 0 });
+    for (const row of rows.slice(1))
+      expect(row).toMatchObject({ "policy/staleness_mean": 1, "policy/stale_tokens": 1 });
+    expect(rows[1]?.["mismatch/kl"]).toBeGreaterThan(0);
+  });
+
+  it("does not depend on when the trainer and the generator run: a resumed stale run is bit-equal", async () => {
+    const timeless = async (directory: string): Promise<Row[]> =>
+      (await metricsOf(directory)).map(
+        (row) => Object.fromEntries(Object.entries(row).filter(([key]) => !/time|second|engine/.test(key))) as Row,
+      );
+    const options = { learningRate: 0.01, staleness: 1, checkpointEvery: 2, importanceCap: 2 } as const;
+    await trainSynthetic(workspace, path.join(runs, "stale-whole"), { ...options, steps: 5 });
+    const stop = new AbortController();
+    const resumed = path.join(runs, "stale-resumed");
+    await trainSynthetic(workspace, resumed, { ...options, steps: 5 }, undefined, {
+      signal: stop.signal,
+      onStep: (step) => step === 3 && stop.abort(new Error("stop")),
+    });
+    expect((await metricsOf(resumed)).length).toBeLessThan(5);
+    await trainSynthetic(workspace, resumed, { ...options, steps: 5 });
+    expect(await timeless(resumed)).toEqual(await timeless(path.join(runs, "stale-whole")));
+  });
+
+  it("carries stragglers over and loses none", async () => {
+    const directory = path.join(runs, "cut");
+    await trainSynthetic(workspace, directory, { steps: 6, learningRate: 0.01, cutQuantile: 0.5, questionsPerStep: 4 });
+    const rows = await metricsOf(directory);
+    const sum = (tag: string): number => rows.reduce((total, row) => total + (row[tag] ?? 0), 0);
+    expect(rows).toHaveLength(6);
+    expect(sum("episode/paused")).toBeGreaterThan(0);
+    expect(sum("episode/resumed")).toBeGreaterThan(0);
+    expect(Math.max(...rows.map((row) => row["policy/staleness_max"] ?? 0))).toBeGreaterThan(0);
+  });
+
   it("holds the policy near the starting model when klCoefficient says so", async () => {
     const drift: number[] = [];
     for (const klCoefficient of [0.01, 10]) {

@@ -133,6 +133,7 @@ export async function startEngine(
     recompute: "none",
     gradientDtype: "float32",
     pinnedOptimizerState: false,
+    trainWhileGenerating: false,
   });
   const { parameters } = await engine.info();
   await loadWeights(engine, parameters, config.tieWordEmbeddings, directory);

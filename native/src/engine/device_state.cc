@@ -6,6 +6,7 @@
 #include <string>
 
 #include "base/error.h"
+#include "base/stopwatch.h"
 
 namespace wideseek {
 
@@ -13,13 +14,14 @@ DeviceState::DeviceState(const EngineOptions& options)
     : generator_options_(options.generator),
       trainer_options_(options.trainer),
       backend_(
-          create_backend(options.device, options.num_threads, options.weight_dtype, options.pinned_optimizer_state)) {
+          create_backend(options.device, options.num_threads, options.weight_dtype, options.pinned_optimizer_state)),
+      train_while_generating_(options.train_while_generating) {
   model_ = std::make_unique<Model>(*backend_, options.config, options.weight_dtype);
   plan_.weights = backend_->memory_info().allocated_bytes;
   model_->reserve_inference(options.generator.max_batch_tokens, options.generator.max_context_tokens);
   plan_.inference = backend_->memory_info().allocated_bytes - plan_.weights;
-  // The activations of training lie in the memory of the KV cache.
-  const int64_t pass = Trainer::pass_bytes(*model_, options.trainer);
+  // The activations of training lie in the memory of the KV cache, unless both are needed at once.
+  const int64_t pass = train_while_generating_ ? 0 : Trainer::pass_bytes(*model_, options.trainer);
   plan_.training = Trainer::planned_bytes(*model_, options.trainer) - pass;
   if (options.pinned_optimizer_state) plan_.training -= Trainer::optimizer_state_bytes(*model_);
   if (generator_options_.kv_cache_tokens == 0) {
@@ -50,7 +52,7 @@ int64_t tokens_that_fit(int64_t bytes, int64_t pass_bytes, int64_t token_bytes, 
 }
 
 EngineStats DeviceState::stats() const {
-  EngineStats stats{generator_->stats(), plan_, policy_version_};
+  EngineStats stats{generator_->stats(), training_seconds_, plan_, policy_version_};
   const MemoryInfo memory = backend_->memory_info();
   stats.memory.allocated = memory.allocated_bytes;
   stats.memory.peak = memory.peak_bytes;
@@ -66,8 +68,9 @@ void DeviceState::check_idle(const char* op) const {
 
 Trainer& DeviceState::trainer() {
   if (!trainer_) {
-    trainer_ = std::make_unique<Trainer>(*model_, trainer_options_,
-                                         [this](int64_t bytes) { return generator_->lend_cache(bytes); });
+    Trainer::LendMemory lend = [this](int64_t bytes) { return generator_->lend_cache(bytes); };
+    if (train_while_generating_) lend = nullptr;
+    trainer_ = std::make_unique<Trainer>(*model_, trainer_options_, std::move(lend));
   }
   return *trainer_;
 }
@@ -124,13 +127,20 @@ void DeviceState::set_version(uint64_t version) {
   policy_version_ = version;
 }
 
+void DeviceState::logprobs(const PackedBatch& batch, float temperature, float* logprobs, float* entropies) {
+  const Stopwatch watch(training_seconds_);
+  trainer().logprobs(batch, temperature, logprobs, entropies);
+}
+
 LossStats DeviceState::forward_backward(const PackedBatch& batch, const LossSettings& loss) {
-  check_idle("forwardBackward");
+  if (!train_while_generating_) check_idle("forwardBackward");
+  const Stopwatch watch(training_seconds_);
   return trainer().forward_backward(batch, loss, nullptr);
 }
 
 OptimizerStepResult DeviceState::optimizer_step(const OptimizerSettings& settings) {
   check_idle("optimizerStep");
+  const Stopwatch watch(training_seconds_);
   const OptimizerStepResult result = trainer().optimizer_step(settings);
   if (!result.skipped) {
     ++policy_version_;

@@ -21,6 +21,9 @@ struct EngineOptions {
   GeneratorOptions generator;
   TrainerOptions trainer;
   bool pinned_optimizer_state = false;  // master weights and moments in host memory; CUDA only
+  // Gradients may be computed between the steps of a generation: the pass gets memory of its own instead of that of the
+  // KV cache. No result depends on it.
+  bool train_while_generating = false;
 };
 
 // Bytes, by what they are for.
@@ -35,6 +38,7 @@ struct MemoryPlan {
 
 struct EngineStats {
   GeneratorStats generator;
+  double training_seconds = 0;  // in forward and backward passes, scoring and optimizer steps
   MemoryPlan memory;
   uint64_t policy_version = 0;
 };
@@ -61,6 +65,8 @@ class DeviceState {
   // Created on first use.
   Trainer& trainer();
 
+  // As Trainer::logprobs.
+  void logprobs(const PackedBatch& batch, float temperature, float* logprobs, float* entropies);
   // Logits [T, vocab_size] of every position of one sequence, computed apart from the KV cache of generation.
   std::vector<float> logits(const std::vector<int32_t>& token_ids);
   void write_parameter(int64_t index, const void* data, DType dtype);
@@ -85,6 +91,8 @@ class DeviceState {
   std::unique_ptr<Generator> generator_;
   std::unique_ptr<Trainer> trainer_;
   uint64_t policy_version_ = 0;
+  bool train_while_generating_;
+  double training_seconds_ = 0;
 };
 
 }  // namespace wideseek

@@ -6,6 +6,7 @@
 #include <utility>
 
 #include "base/error.h"
+#include "base/stopwatch.h"
 
 namespace wideseek {
 namespace {
@@ -65,6 +66,7 @@ void Generator::step(uint64_t policy_version) {
     planned.push_back(slice.sequence->id);
   }
   try {
+    const Stopwatch watch(stats_.forward_seconds);
     forward(plan);
   } catch (...) {
     for (const uint64_t id : planned) fail(id, std::current_exception());

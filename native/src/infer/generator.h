@@ -60,6 +60,7 @@ struct GeneratorStats {
   int64_t num_blocks_used = 0;
   int64_t num_blocks_cached = 0;
   int64_t max_blocks_used = 0;
+  double forward_seconds = 0;  // in forward passes and the sampling after them, without the planning between them
 };
 
 class Generator {

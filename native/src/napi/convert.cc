@@ -147,6 +147,7 @@ EngineOptions to_engine_options(const Napi::Value& value) {
   options.trainer.recompute = to_recompute(fields.string("recompute"));
   options.trainer.gradient_dtype = to_dtype(fields, "gradientDtype");
   options.pinned_optimizer_state = fields.boolean("pinnedOptimizerState");
+  options.train_while_generating = fields.boolean("trainWhileGenerating");
   return options;
 }
 
@@ -393,6 +394,8 @@ Napi::Object to_js(Napi::Env env, const EngineStats& stats) {
   set_count(object, "numBlocksUsed", generator.num_blocks_used);
   set_count(object, "numBlocksCached", generator.num_blocks_cached);
   set_count(object, "maxBlocksUsed", generator.max_blocks_used);
+  set_number(object, "generatingSeconds", generator.forward_seconds);
+  set_number(object, "trainingSeconds", stats.training_seconds);
   Napi::Object memory = Napi::Object::New(env);
   constexpr double kMiB = 1 << 20;
   set_number(memory, "weightsMiB", static_cast<double>(stats.memory.weights) / kMiB);

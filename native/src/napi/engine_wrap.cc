@@ -226,8 +226,8 @@ Napi::Value EngineWrap::logprobs(const Napi::CallbackInfo& info) {
         [batch, temperature](DeviceState& state) {
           TokenLogprobs result{std::vector<float>(batch->token_ids.size()),
                                std::vector<float>(batch->token_ids.size())};
-          state.trainer().logprobs(batch->view(), static_cast<float>(temperature), result.logprobs.data(),
-                                   result.entropies.data());
+          state.logprobs(batch->view(), static_cast<float>(temperature), result.logprobs.data(),
+                         result.entropies.data());
           return result;
         },
         [](Napi::Env env, const TokenLogprobs& result) {

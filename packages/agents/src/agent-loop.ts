@@ -1,8 +1,17 @@
 // The one loop of lead, subagent and single agent: generate, read the calls, run them, append the results.
-import type { Policy, Role, SamplingSettings, StopReason, ToolCall, ToolDefinition, Trajectory } from "@wideseek/spec";
+import type {
+  AgentState,
+  Policy,
+  Role,
+  SamplingSettings,
+  StopReason,
+  ToolCall,
+  ToolDefinition,
+  Trajectory,
+} from "@wideseek/spec";
 import { errorMessage } from "@wideseek/spec";
 import { type ChatTokenizer, type PromptMessage, parseAssistantTurn } from "@wideseek/text";
-import type { EpisodeControl } from "./episode-control.ts";
+import { type EpisodeControl, PauseRequest } from "./episode-control.ts";
 import { agentBudget, type Limits, newTokensOfTurn } from "./limits.ts";
 import type { AgentTexts } from "./prompts.ts";
 import { turnSeed } from "./seeds.ts";
@@ -45,26 +54,33 @@ export interface Agent {
   prompt: string;
   messages: readonly PromptMessage[];
   definitions: readonly ToolDefinition[];
-  /** Runs the calls of one turn together; results in call order. Rejects only when the episode must end. */
+  /**
+   * Runs the calls of one turn together; results in call order. Rejects only when the episode must end, and with a
+   * PauseRequest when the agent must wait for what was paused.
+   */
   runCalls(calls: readonly ToolCall[]): Promise<CallResult[]>;
+  /** Goes on from here. */
+  resume?: AgentState | undefined;
 }
 
 export interface AgentOutcome {
   trajectory: Trajectory;
   /** The last text outside thinking and calls that the agent wrote in any turn. */
   findings: string;
+  /** Where the agent stands, if it was paused before its end. */
+  paused?: Omit<AgentState, "trajectory" | "findings"> | undefined;
 }
 
 /** Runs one agent to its end. Whatever the model writes is data. @throws on abort or a broken engine only */
 export async function runAgent(agent: Agent, environment: AgentEnvironment): Promise<AgentOutcome> {
   const { policy, chat, limits, sampling, texts, episodeSeed, control } = environment;
   const budget = agentBudget(limits, agent.role, policy.maxContextTokens);
-  const history = new TokenHistory();
+  const before = agent.resume;
+  const history = new TokenHistory(before?.trajectory.segments);
   const trajectory: Trajectory = {
     agentId: agent.agentId,
     role: agent.role,
     prompt: agent.prompt,
-    segments: history.segments,
     stopReason: "answered",
     numTurns: 0,
     numSubagentCalls: 0,
@@ -72,57 +88,72 @@ export async function runAgent(agent: Agent, environment: AgentEnvironment): Pro
     numAccesses: 0,
     numMalformedCalls: 0,
     answer: "",
-    errors: [],
+    ...before?.trajectory,
+    segments: history.segments,
+    errors: [...(before?.trajectory.errors ?? [])],
   };
-  let findings = "";
+  let findings = before?.findings ?? "";
+  if (before?.ended) return { trajectory, findings };
   const stop = (stopReason: StopReason, error?: string): AgentOutcome => {
     trajectory.stopReason = stopReason;
     if (error !== undefined) trajectory.errors.push(error);
     return { trajectory, findings };
   };
 
-  history.appendGiven(await chat.encodePrompt(agent.messages, agent.definitions));
-  let lastTurn = budget.maxTurns === 1;
+  let lastTurn = before?.lastTurn ?? budget.maxTurns === 1;
+  let cutOff = before?.cutOff ?? false;
+  const pause = (): AgentOutcome => ({ trajectory, findings, paused: { ended: false, lastTurn, cutOff } });
+  if (history.numTokens === 0) history.appendGiven(await chat.encodePrompt(agent.messages, agent.definitions));
+  // A turn that was sampled before a pause is counted already; only its calls are to be run.
+  let isCounted = history.lastTurn().length > 0;
   for (;;) {
-    const turn = trajectory.numTurns + 1;
-    const maxNewTokens = newTokensOfTurn(limits, budget, history.numTokens);
-    if (maxNewTokens < 1) {
-      return stop("context", `turn ${turn}: ${history.numTokens} of ${budget.contextTokens} context tokens are used`);
+    const turn = trajectory.numTurns + (isCounted ? 0 : 1);
+    if (!isCounted) {
+      if (control.pause?.aborted) return pause();
+      const maxNewTokens = newTokensOfTurn(limits, budget, history.numTokens);
+      if (maxNewTokens < 1) {
+        return stop("context", `turn ${turn}: ${history.numTokens} of ${budget.contextTokens} context tokens are used`);
+      }
+      let completion: Awaited<ReturnType<Policy["generate"]>>;
+      try {
+        control.signal.throwIfAborted();
+        completion = await policy.generate({
+          promptIds: history.tokenIds(),
+          maxNewTokens,
+          seed: turnSeed(episodeSeed, agent.agentId, turn),
+          sampling,
+          stopTokenIds: chat.stopTokenIds,
+          signal: control.signal,
+        });
+      } catch (error) {
+        return stop(control.stopReason(error), `turn ${turn}: generate: ${errorMessage(error)}`);
+      }
+      history.appendSampled(completion);
+      trajectory.numTurns = turn;
+      cutOff = completion.finishReason === "length";
     }
 
-    let completion: Awaited<ReturnType<Policy["generate"]>>;
-    try {
-      control.signal.throwIfAborted();
-      completion = await policy.generate({
-        promptIds: history.tokenIds(),
-        maxNewTokens,
-        seed: turnSeed(episodeSeed, agent.agentId, turn),
-        sampling,
-        stopTokenIds: chat.stopTokenIds,
-        signal: control.signal,
-      });
-    } catch (error) {
-      return stop(control.stopReason(error), `turn ${turn}: generate: ${errorMessage(error)}`);
+    const turnIds = history.lastTurn();
+    const { calls, errors, text } = parseAssistantTurn(await chat.turnText(turnIds));
+    if (!isCounted) {
+      trajectory.answer = text;
+      if (text !== "") findings = text;
+      trajectory.numMalformedCalls += errors.length;
+      trajectory.errors.push(...errors.map((error) => `turn ${turn}: ${error}`));
     }
-    history.appendSampled(completion);
-    trajectory.numTurns = turn;
-
-    const { calls, errors, text } = parseAssistantTurn(await chat.turnText(completion.tokenIds));
-    trajectory.answer = text;
-    if (text !== "") findings = text;
-    trajectory.numMalformedCalls += errors.length;
-    trajectory.errors.push(...errors.map((error) => `turn ${turn}: ${error}`));
-    const cutOff = completion.finishReason === "length";
+    isCounted = false;
     if (cutOff && history.numTokens >= budget.contextTokens) {
       return stop("context", `turn ${turn}: the turn filled the context of ${budget.contextTokens} tokens`);
     }
     if (!cutOff && calls.length === 0 && errors.length === 0) return stop("answered");
     if (lastTurn) return stop("turns", `turn ${turn}: no final answer on the last turn`);
 
+    if (control.pause?.aborted) return pause();
     let results: CallResult[];
     try {
       results = await agent.runCalls(calls);
     } catch (error) {
+      if (error instanceof PauseRequest) return pause();
       return stop(control.stopReason(error), `turn ${turn}: tools: ${errorMessage(error)}`);
     }
     for (const [index, result] of results.entries()) {
@@ -135,7 +166,7 @@ export async function runAgent(agent: Agent, environment: AgentEnvironment): Pro
         trajectory.errors.push(`turn ${turn}: wrong call of ${JSON.stringify(calls[index]?.name.slice(0, 100))}`);
       }
     }
-    if (cutOff) errors.push(texts.turnCutOff(completion.tokenIds.length));
+    if (cutOff) errors.push(texts.turnCutOff(turnIds.length));
     const sections = results.map((result) => result.text);
     if (errors.length > 0) sections.push([texts.callError, ...errors].join("\n"));
     const response = await toolResponse({
@@ -145,7 +176,7 @@ export async function runAgent(agent: Agent, environment: AgentEnvironment): Pro
       sections,
       numTokens: history.numTokens,
       nextTurn: turn + 1,
-      endedWithStop: chat.endsTurn(completion.tokenIds),
+      endedWithStop: chat.endsTurn(turnIds),
     });
     if (response === null) return stop("context", `turn ${turn}: no room for the tool response and an answer`);
     if (response.wasCut) trajectory.errors.push(`turn ${turn}: tool output was cut to fit into the context`);

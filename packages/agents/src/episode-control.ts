@@ -10,15 +10,23 @@ const brokenEngine: ReadonlySet<ErrorCode> = new Set([
   "WS_INTERNAL",
 ]);
 
+/** Ends the work of an agent that waits for paused ones. */
+export class PauseRequest extends Error {
+  override readonly name: string = "PauseRequest";
+}
+
 export class EpisodeControl implements Disposable {
   readonly signal: AbortSignal;
+  /** Agents stop at their next turns once it aborts. */
+  readonly pause: AbortSignal | undefined;
   readonly #controller: AbortController = new AbortController();
   readonly #timer: NodeJS.Timeout;
   readonly #callerSignal: AbortSignal | undefined;
   #timedOut = false;
   #failure: { error: unknown } | undefined;
 
-  constructor(episodeSeconds: number, callerSignal: AbortSignal | undefined) {
+  constructor(episodeSeconds: number, callerSignal: AbortSignal | undefined, pause?: AbortSignal) {
+    this.pause = pause;
     this.#callerSignal = callerSignal;
     this.signal = callerSignal ? AbortSignal.any([callerSignal, this.#controller.signal]) : this.#controller.signal;
     this.#timer = setTimeout(() => {

@@ -1,9 +1,11 @@
 // runEpisode: one attempt at one question. Owns who the agents are, their join, the time limit and the abort.
 import {
+  type AgentState,
   type ChatModel,
   type Episode,
   errorMessage,
   invalidInput,
+  type PausedEpisode,
   type Policy,
   type Role,
   type SamplingSettings,
@@ -15,7 +17,7 @@ import {
 import type { PromptMessage } from "@wideseek/text";
 import { type Agent, type AgentChat, type AgentOutcome, type CallResult, runAgent } from "./agent-loop.ts";
 import { EpisodeControl } from "./episode-control.ts";
-import { Delegation } from "./lead.ts";
+import { agentState, Delegation } from "./lead.ts";
 import { agentBudget, type Limits, type LimitsInput, limitsSchema } from "./limits.ts";
 import { runMessageAgent } from "./message-loop.ts";
 import { type AgentTexts, agentTexts, type PromptStyle } from "./prompts.ts";
@@ -65,9 +67,35 @@ export async function runEpisode({ policy, chat, sampling, ...request }: Episode
   return await runTeam({ ...request, models: { lead: model, subagent: model, single: model } });
 }
 
+export interface PausableRequest extends EpisodeRequest {
+  /** When it aborts, each agent stops before it samples or runs the calls of its next turn; running tools end first. */
+  pause?: AbortSignal | undefined;
+  /** Goes on from here; task, sample, seed and workflow must be those of the request. */
+  resume?: PausedEpisode | undefined;
+}
+
+/**
+ * The same, but may stop at turn boundaries. Under unchanged weights a paused episode that goes on has the tokens of one
+ * that never stopped.
+ */
+export async function runPausableEpisode({
+  policy,
+  chat,
+  sampling,
+  ...request
+}: PausableRequest): Promise<Episode | PausedEpisode> {
+  const model = { kind: "tokens", policy, chat, sampling } as const;
+  return await run({ ...request, models: { lead: model, subagent: model, single: model } });
+}
+
 /** The same with a model for each role, of one kind or of both. Throws as `runEpisode`, and for a role without a model. */
 export async function runTeam(request: TeamRequest): Promise<Episode> {
-  const { task, workflow = "mas", models, seed, sample = 0, signal } = request;
+  // Nobody can ask it to pause.
+  return (await run(request)) as Episode;
+}
+
+async function run(request: TeamRequest & Pick<PausableRequest, "pause" | "resume">): Promise<Episode | PausedEpisode> {
+  const { task, workflow = "mas", models, seed, sample = 0, signal, pause, resume } = request;
   const limits = limitsSchema.safeParse(request.limits ?? {});
   if (!limits.success) throw invalidInput("limits", limits.error, request.limits);
   if (seed < 0n || seed >= 1n << 64n) {
@@ -81,18 +109,22 @@ export async function runTeam(request: TeamRequest): Promise<Episode> {
   signal?.throwIfAborted();
 
   const start = performance.now();
-  using control = new EpisodeControl(limits.data.episodeSeconds, signal);
+  const secondsBefore = resume?.seconds ?? 0;
+  // Time that an episode lay paused does not count; a timer of 0 would be one of its own.
+  const secondsLeft = Math.max(limits.data.episodeSeconds - secondsBefore, 0.001);
+  using control = new EpisodeControl(secondsLeft, signal, pause);
   const texts = agentTexts(request.prompts ?? "full", task.language);
-  const team = new Team(request.tools, task, { models, limits: limits.data, texts, episodeSeed: seed, control });
-  const first = workflow === "mas" ? await team.runLead() : await team.runSingle();
-  return {
+  const team = new Team(
+    request.tools,
     task,
-    sample,
-    seed,
-    workflow,
-    trajectories: [first.trajectory, ...team.subagentTrajectories],
-    seconds: (performance.now() - start) / 1000,
-  };
+    { models, limits: limits.data, texts, episodeSeed: seed, control },
+    resume,
+  );
+  const first = workflow === "mas" ? await team.runLead() : await team.runSingle();
+  const seconds = secondsBefore + (performance.now() - start) / 1000;
+  const facts = { task, sample, seed, workflow, seconds };
+  if (first.paused) return { ...facts, paused: true, agents: [agentState(first), ...team.subagents] };
+  return { ...facts, trajectories: [first.trajectory, ...team.subagents.map(({ trajectory }) => trajectory)] };
 }
 
 /** What all agents of an episode share. */
@@ -110,25 +142,35 @@ class Team {
   readonly #task: Task;
   readonly #environment: TeamEnvironment;
   readonly #delegation: Delegation;
+  readonly #first: AgentState | undefined;
 
-  constructor(tools: Toolset, task: Task, environment: TeamEnvironment) {
+  constructor(tools: Toolset, task: Task, environment: TeamEnvironment, resume: PausedEpisode | undefined) {
+    const [first, ...subagents] = resume?.agents ?? [];
+    this.#first = first;
     this.#tools = tools;
     this.#task = task;
     this.#environment = environment;
     const { limits, texts, control } = environment;
-    this.#delegation = new Delegation(limits, texts, task.language, async (agentId, subtask) => {
+    const runSubagent = async (
+      agentId: string,
+      subtask: string,
+      before: AgentState | undefined,
+    ): Promise<AgentOutcome> => {
       try {
-        return await this.#runSubagent(agentId, subtask);
+        return await this.#runSubagent(agentId, subtask, before);
       } catch (error) {
         // The episode is lost; its other agents need not work to their ends.
         control.fail(error);
         throw error;
       }
-    });
+    };
+    const numStarted = first?.trajectory.numSubagentCalls;
+    this.#delegation = new Delegation(limits, texts, task.language, runSubagent, subagents, numStarted);
   }
 
-  get subagentTrajectories(): Episode["trajectories"] {
-    return [...this.#delegation.trajectories];
+  /** In order of creation. */
+  get subagents(): readonly AgentState[] {
+    return this.#delegation.agents;
   }
 
   runLead(): Promise<AgentOutcome> {
@@ -139,6 +181,7 @@ class Team {
       prompt: this.#task.question,
       definitions: [texts.createSubAgents(limits.maxSubagentsPerCall)],
       runCalls: (calls) => this.#delegation.runCalls(calls),
+      resume: this.#first,
     });
   }
 
@@ -149,16 +192,18 @@ class Team {
       prompt: this.#task.question,
       definitions: this.#tools.definitions("single", this.#task.language),
       runCalls: (calls) => this.#runTools(calls, "single"),
+      resume: this.#first,
     });
   }
 
-  #runSubagent(agentId: string, subtask: string): Promise<AgentOutcome> {
+  #runSubagent(agentId: string, subtask: string, resume: AgentState | undefined): Promise<AgentOutcome> {
     return this.#run({
       agentId,
       role: "subagent",
       prompt: subtask,
       definitions: this.#tools.definitions("subagent", this.#task.language),
       runCalls: (calls) => this.#runTools(calls, "subagent"),
+      resume,
     });
   }
 

@@ -4,7 +4,9 @@ export {
   type AgentModel,
   defaultSampling,
   type EpisodeRequest,
+  type PausableRequest,
   runEpisode,
+  runPausableEpisode,
   runTeam,
   type TeamRequest,
 } from "./episode.ts";

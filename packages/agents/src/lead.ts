@@ -1,8 +1,9 @@
 // The lead's tool create_sub_agents: reads the calls of a turn, starts the subagents together, reports in call order.
 // Owns the width of the team; how a subagent runs is the caller's business.
-import type { Language, ToolCall, Trajectory } from "@wideseek/spec";
+import type { AgentState, Language, ToolCall } from "@wideseek/spec";
 import { z } from "zod";
 import type { AgentOutcome, CallResult } from "./agent-loop.ts";
+import { PauseRequest } from "./episode-control.ts";
 import type { Limits } from "./limits.ts";
 import type { AgentTexts } from "./prompts.ts";
 
@@ -28,28 +29,36 @@ export class Delegation {
   readonly #limits: Limits;
   readonly #texts: AgentTexts;
   readonly #language: Language;
-  readonly #runSubagent: (agentId: string, subtask: string) => Promise<AgentOutcome>;
-  readonly #trajectories: Trajectory[] = [];
-  #numStarted = 0;
+  readonly #runSubagent: (agentId: string, subtask: string, resume: AgentState | undefined) => Promise<AgentOutcome>;
+  readonly #agents: AgentState[];
+  #numStarted: number;
 
+  /** `before`: the subagents of a paused episode, of which the lead's whole turns had started `numStarted`. */
   constructor(
     limits: Limits,
     texts: AgentTexts,
     language: Language,
-    runSubagent: (agentId: string, subtask: string) => Promise<AgentOutcome>,
+    runSubagent: (agentId: string, subtask: string, resume: AgentState | undefined) => Promise<AgentOutcome>,
+    before: readonly AgentState[] = [],
+    numStarted = 0,
   ) {
+    this.#agents = [...before];
+    this.#numStarted = numStarted;
     this.#limits = limits;
     this.#texts = texts;
     this.#language = language;
     this.#runSubagent = runSubagent;
   }
 
-  /** Of all subagents so far, in order of creation. */
-  get trajectories(): readonly Trajectory[] {
-    return this.#trajectories;
+  /** All subagents so far, in order of creation. */
+  get agents(): readonly AgentState[] {
+    return this.#agents;
   }
 
-  /** Rejects only when a subagent does, and then not before all of them have ended. */
+  /**
+   * Rejects only when a subagent does, and then not before all of them have ended; with a PauseRequest when one of them
+   * was paused.
+   */
   async runCalls(calls: readonly ToolCall[]): Promise<CallResult[]> {
     let numSubtasks = 0;
     // Nothing here waits: all subagents of the turn are started before any of them can end.
@@ -63,6 +72,7 @@ export class Delegation {
     );
     const failed = reports.find((report) => report.status === "rejected");
     if (failed !== undefined) throw failed.reason;
+    if (this.#agents.some(({ ended }) => !ended)) throw new PauseRequest("subagents are paused");
     return Promise.all(readings.map((reading) => this.#result(reading)));
   }
 
@@ -100,8 +110,9 @@ export class Delegation {
   }
 
   async #report(number: number, subtask: string): Promise<string> {
-    const { trajectory, findings } = await this.#runSubagent(String(number), subtask);
-    this.#trajectories[number - 1] = trajectory;
+    const outcome = await this.#runSubagent(String(number), subtask, this.#agents[number - 1]);
+    const { trajectory, findings } = outcome;
+    this.#agents[number - 1] = agentState(outcome);
     if (trajectory.stopReason !== "answered") return this.#texts.failedReport(trajectory.stopReason, findings);
     return trajectory.answer === "" ? this.#texts.emptyReport : trajectory.answer;
   }
@@ -117,6 +128,12 @@ export class Delegation {
       numAccesses: 0,
     };
   }
+}
+
+/** Of an agent that has ended or was paused. */
+export function agentState({ trajectory, findings, paused }: AgentOutcome): AgentState {
+  const ended = { ended: true, lastTurn: false, cutOff: false };
+  return { trajectory, findings, ...(paused ?? ended) };
 }
 
 function issueLine(where: string, error: z.ZodError): string {

@@ -34,7 +34,10 @@ export function resultSettings(config: RunConfig): Record<string, Record<string,
   for (const [section, key] of FREE_KEYS) delete relevant[section]?.[key];
   // A longer run under a constant learning rate begins exactly like the shorter one.
   for (const section of ["train", "coldStart"] as const) {
-    if (config[section].schedule === "constant") delete relevant[section]?.steps;
+    if (config[section].schedule !== "constant") continue;
+    // With batches sampled ahead it does not: the last step of the shorter one samples none.
+    if (section === "train" && config.train.staleness > 0) continue;
+    delete relevant[section]?.steps;
   }
   return relevant;
 }

@@ -1,6 +1,6 @@
 // Joins all packages to a run: config -> data, tools, model -> training, cold start or evaluation. Owns no algorithm.
 import path from "node:path";
-import { runEpisode } from "@wideseek/agents";
+import { runPausableEpisode } from "@wideseek/agents";
 import { formatConfig, hashConfig, type RunConfig } from "@wideseek/config";
 import { TaskOrder } from "@wideseek/data";
 import { type EvaluationReport, readRunDirectory, type SweepReport, writeHtmlReport } from "@wideseek/eval";
@@ -108,7 +108,8 @@ export class ConfiguredRun implements AsyncDisposable {
     await checkRunCommand(this.directory, "train");
     await checkRunSettings(this.directory, this.#config);
     await using models = await RunModels.open(this.#config);
-    await using policy = await this.#loadPolicy(model.directory, options.maxTokens, true);
+    const kind = options.staleness > 0 ? "trainWhileGenerating" : "train";
+    await using policy = await this.#loadPolicy(model.directory, options.maxTokens, kind);
     await using reference =
       options.klCoefficient > 0 ? await this.#loadPolicy(model.directory, options.maxTokens) : undefined;
     await writeRunCommand(this.directory, "train");
@@ -127,7 +128,7 @@ export class ConfiguredRun implements AsyncDisposable {
       signal: this.#signal,
       taskAt: (cursor) => this.#data.trainTasks[order.at(cursor)] as Task,
       runEpisode: (request) =>
-        runEpisode({ ...request, policy, chat: policy.chat, tools, workflow, limits, sampling, prompts }),
+        runPausableEpisode({ ...request, policy, chat: policy.chat, tools, workflow, limits, sampling, prompts }),
       score: (episode, signal) => scoreEpisode(episode, { ...rewards, judge, signal }),
       engineMetrics: async () => ({
         ...(await engineMetrics(policy)),
@@ -154,7 +155,7 @@ export class ConfiguredRun implements AsyncDisposable {
       await writeRunCommand(this.directory, "cold-start");
       await createModel(from, { config, shape: model.create, tools, tasks: trainTasks });
     }
-    await using policy = await this.#loadPolicy(from, options.maxTokens, true);
+    await using policy = await this.#loadPolicy(from, options.maxTokens, "train");
     await writeRunCommand(this.directory, "cold-start");
     await using run = await this.#openRun(policy, "cold start", options.steps);
     const { chat } = policy;
@@ -231,8 +232,15 @@ export class ConfiguredRun implements AsyncDisposable {
     });
   }
 
-  async #loadPolicy(modelDir: string, maxTrainTokens: number, trainable = false): Promise<ChatPolicy> {
-    const policy = await loadPolicy({ modelDir, ...this.#config.engine, maxTrainTokens, trainable });
+  async #loadPolicy(
+    modelDir: string,
+    maxTrainTokens: number,
+    purpose: "score" | "train" | "trainWhileGenerating" = "score",
+  ): Promise<ChatPolicy> {
+    const trainable = purpose !== "score";
+    const trainWhileGenerating = purpose === "trainWhileGenerating";
+    const engine = { ...this.#config.engine, maxTrainTokens, trainWhileGenerating };
+    const policy = await loadPolicy({ modelDir, ...engine, trainable });
     const { limits } = this.#config.agents;
     const contextTokens = Math.max(limits.contextTokens, ...Object.values(limits.contextTokensByRole).map(Number));
     if (contextTokens <= policy.maxContextTokens) {

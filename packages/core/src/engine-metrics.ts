@@ -15,5 +15,7 @@ export async function engineMetrics(policy: ChatPolicy): Promise<Record<string, 
     "engine/cache_use": stats.maxBlocksUsed / stats.numBlocks,
     "engine/allocated_mib": stats.memory.allocatedMiB,
     "engine/peak_mib": stats.memory.peakMiB,
+    "time/engine_generating_total": stats.generatingSeconds,
+    "time/engine_training_total": stats.trainingSeconds,
   };
 }

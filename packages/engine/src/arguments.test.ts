@@ -136,6 +136,7 @@ describe("the addon's own checks", () => {
     recompute: "none" as const,
     gradientDtype: "float32" as const,
     pinnedOptimizerState: false,
+    trainWhileGenerating: false,
   };
   const invalid = expect.objectContaining({ code: "WS_INVALID_ARGUMENT" });
 

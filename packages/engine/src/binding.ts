@@ -57,6 +57,7 @@ export interface NativeEngineOptions {
   recompute: "none" | "selective" | "full";
   gradientDtype: "float32" | "bfloat16";
   pinnedOptimizerState: boolean;
+  trainWhileGenerating: boolean;
 }
 
 export interface NativeGenerateRequest {
@@ -106,6 +107,10 @@ export interface EngineStats {
   numBlocksUsed: number;
   numBlocksCached: number;
   maxBlocksUsed: number;
+  /** Seconds in forward passes of generation and the sampling after them. */
+  generatingSeconds: number;
+  /** Seconds in training passes, scoring and optimizer steps. */
+  trainingSeconds: number;
   memory: {
     weightsMiB: number;
     kvCacheMiB: number;

@@ -104,6 +104,25 @@ describe("training beside generation", () => {
     expect((await policy.generate(tinyRequest())).policyVersion).toBe(1n);
   });
 
+  test("gradients computed while others generate are those computed apart, and the generation's too", async () => {
+    const results = async (together: boolean) => {
+      await using policy = await tinyPolicy({ trainWhileGenerating: true });
+      const running = policy.generate(tinyRequest({ maxNewTokens: 400 }));
+      if (!together) await running;
+      const stats = [await policy.forwardBackward(tinyBatch(), GRPO), await policy.forwardBackward(tinyBatch(), GRPO)];
+      const { numRunning, trainingSeconds } = await policy.stats();
+      expect(numRunning).toBe(together ? 1 : 0);
+      expect(trainingSeconds).toBeGreaterThan(0);
+      if (together) await expect(policy.optimizerStep(ADAMW)).rejects.toMatchObject({ code: "WS_INVALID_STATE" });
+      const { tokenIds, logprobs } = await running;
+      expect((await policy.stats()).generatingSeconds).toBeGreaterThan(0);
+      await policy.optimizerStep(ADAMW);
+      const weights = await policy.readTensor("weight", "model.embed_tokens.weight");
+      return { stats, tokenIds, logprobs, weights };
+    };
+    expect(await results(true)).toEqual(await results(false));
+  });
+
   test("log-probabilities may be asked for meanwhile", async () => {
     await using policy = await tinyPolicy();
     const alone = await policy.logprobs(tinyBatch(), 1);

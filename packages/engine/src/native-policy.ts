@@ -245,6 +245,7 @@ async function startEngine(config: ModelConfig, options: ResolvedCreateOptions):
       recompute: options.recompute,
       gradientDtype: options.gradientDtype,
       pinnedOptimizerState: options.pinnedOptimizerState,
+      trainWhileGenerating: options.trainWhileGenerating,
     });
     try {
       const info = await engine.info();

@@ -19,6 +19,7 @@ export interface ResolvedCreateOptions {
   recompute: "none" | "selective" | "full";
   gradientDtype: "float32" | "bfloat16";
   pinnedOptimizerState: boolean;
+  trainWhileGenerating: boolean;
 }
 export interface ResolvedLoadOptions extends ResolvedCreateOptions {
   modelDir: string;
@@ -74,6 +75,10 @@ const engineShape = {
     .boolean()
     .default(false)
     .describe("CUDA: keep master weights and moments in pinned host memory; slower steps, 12 bytes a weight less."),
+  trainWhileGenerating: z
+    .boolean()
+    .default(false)
+    .describe("forwardBackward may run while requests generate; its activations then get memory beside the KV cache."),
 };
 
 /** Schema of `CreateOptions`. */

@@ -52,6 +52,30 @@ export interface Episode {
   seconds: number;
 }
 
+/** An agent at a turn boundary: before it samples, or before the calls of the turn that it sampled last are run. */
+export interface AgentState {
+  /** Its `stopReason` means something only when the agent has ended. */
+  trajectory: Trajectory;
+  ended: boolean;
+  /** The last text outside thinking and calls that it wrote in any turn. */
+  findings: string;
+  /** It has been told that the coming turn is its last. */
+  lastTurn: boolean;
+  /** The last turn filled its tokens without an end. */
+  cutOff: boolean;
+}
+
+/** An episode that was stopped at turn boundaries. It goes on from its token ids, under any later weights. */
+export interface PausedEpisode extends Omit<Episode, "trajectories"> {
+  paused: true;
+  /** The lead (or single agent) first, then its subagents in order of creation. */
+  agents: AgentState[];
+}
+
+export function isPaused(episode: Episode | PausedEpisode): episode is PausedEpisode {
+  return "paused" in episode;
+}
+
 /** All token ids of a trajectory in order. */
 export function trajectoryTokenIds(trajectory: Trajectory): Int32Array {
   const tokenIds = new Int32Array(trajectory.segments.reduce((sum, segment) => sum + segment.tokenIds.length, 0));

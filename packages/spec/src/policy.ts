@@ -75,7 +75,10 @@ export interface OptimizerStepResult {
 
 /** A model that generates and learns; both from the very same weights. */
 export interface Trainer extends Policy {
-  /** Accumulates gradients of the summed token losses. @throws WS_INVALID_ARGUMENT, WS_INVALID_STATE while generating */
+  /**
+   * Accumulates gradients of the summed token losses.
+   * @throws WS_INVALID_ARGUMENT, WS_INVALID_STATE while generating, unless the policy was made for both at once
+   */
   forwardBackward(batch: PackedBatch, loss: LossSettings): Promise<LossStats>;
   /** Log-probabilities and entropies of the given tokens, without gradients. */
   logprobs(batch: Pick<PackedBatch, "tokenIds" | "cuSeqlens">, temperature: number): Promise<TokenLogprobs>;

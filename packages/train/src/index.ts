@@ -5,6 +5,7 @@ export * from "./loop.ts";
 export * from "./options.ts";
 export * from "./pack.ts";
 export * from "./progress.ts";
+export * from "./rollout.ts";
 export * from "./run.ts";
 export * from "./run-files.ts";
 export * from "./run-lock.ts";

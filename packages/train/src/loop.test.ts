@@ -1,9 +1,11 @@
 import { mkdtemp, readFile, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import path from "node:path";
+import type { Episode, PausedEpisode } from "@wideseek/spec";
 import { afterEach, beforeEach, describe, expect, it } from "vitest";
-import { type EpisodeRequest, type TrainLoopOptions, trainLoop } from "./loop.ts";
+import { type TrainLoopOptions, trainLoop } from "./loop.ts";
 import { trainOptionsSchema } from "./options.ts";
+import type { EpisodeRequest } from "./rollout.ts";
 import { Run } from "./run.ts";
 import { readRows } from "./run-files.ts";
 import { episode, FakeTrainer, trajectory } from "./testing.ts";
@@ -40,9 +42,8 @@ const results = async (folder: string) => {
 
 async function train(
   folder: string,
-  overrides: Partial<TrainLoopOptions> = {},
+  { policy = new FakeTrainer(), ...overrides }: Partial<TrainLoopOptions> & { policy?: FakeTrainer } = {},
 ): Promise<{ steps: number; policy: FakeTrainer }> {
-  const policy = new FakeTrainer();
   const run = await Run.open(
     {
       directory: folder,
@@ -123,6 +124,78 @@ describe("trainLoop", () => {
       expect(policy.version).toBe(expected.version);
       expect(await results(folder)).toEqual(await results(whole));
     }
+  });
+
+  it.each([{ staleness: 1 as const }, { cutQuantile: 0.5 }, { staleness: 1 as const, cutQuantile: 0.5 }])(
+    "loses nothing that was sampled when it is stopped at any step: %j",
+    async (change) => {
+      const changed = { ...options, ...change, questionsPerStep: 3, checkpointEvery: 100 };
+      // Pauses are decided by seeds here, so that two runs can be compared.
+      const runEpisode = async (request: EpisodeRequest): Promise<Episode | PausedEpisode> => {
+        const { task, sample, seed, pause, resume } = request;
+        const version = resume?.agents[0]?.trajectory.segments[1];
+        const policyVersion = version?.kind === "sampled" ? version.policyVersion : BigInt(policy.version);
+        const own = trajectory([2, 1 + Number(seed % 5n)], "lead", policyVersion);
+        const whole = { ...episode([own], sample, seed), task };
+        if (resume || !pause || !task.instanceId.endsWith("1")) return whole;
+        if (!pause.aborted) await new Promise((resolve) => pause.addEventListener("abort", resolve));
+        const { trajectories: _, ...facts } = whole;
+        const state = { trajectory: own, ended: false, findings: "", lastTurn: false, cutOff: false };
+        return { ...facts, paused: true, agents: [state] };
+      };
+      let policy = new FakeTrainer();
+      const go = async (folder: string, stopAt = 0): Promise<FakeTrainer> => {
+        policy = new FakeTrainer();
+        const stop = new AbortController();
+        const engineMetrics = async (): Promise<Record<string, number>> => {
+          if (policy.batches.length > 0 && Number(policy.version) >= stopAt && stopAt > 0)
+            stop.abort(new Error("stop"));
+          return {};
+        };
+        await train(folder, { policy, options: changed, runEpisode, engineMetrics, signal: stop.signal });
+        return policy;
+      };
+      const whole = path.join(directory, "whole");
+      const expected = await go(whole);
+      const { metrics } = await results(whole);
+      if (change.cutQuantile) expect(metrics.some((row) => Number(row["episode/resumed"]) > 0)).toBe(true);
+      if (change.staleness) expect(metrics.at(-1)?.["policy/staleness_max"]).toBeGreaterThan(0);
+      for (const stopAt of [1, 2, 4]) {
+        const folder = path.join(directory, `stop-${stopAt}`);
+        await go(folder, stopAt);
+        expect((await results(folder)).metrics.length).toBeLessThan(6);
+        const { weight } = await go(folder);
+        expect(weight).toBe(expected.weight);
+        expect(await results(folder)).toEqual(await results(whole));
+      }
+    },
+  );
+
+  it("samples the next batch while this one is trained on, with the weights before the update", async () => {
+    const events: string[] = [];
+    const policy = new FakeTrainer();
+    const forwardBackward = policy.forwardBackward.bind(policy);
+    policy.forwardBackward = async (batch) => {
+      // Would wait for ever if the next rollout began only after the training pass.
+      const numBefore = 6 * (Number(policy.version) + 1);
+      while (policy.version < 2n && events.length <= numBefore) await new Promise((resolve) => setImmediate(resolve));
+      return await forwardBackward(batch);
+    };
+    await train(directory, {
+      policy,
+      options: { ...options, staleness: 1, steps: 3 },
+      score: async ({ sample }) => ({
+        ...{ judged: true, score: 1, formatReward: 0, toolReward: 0, lengthPenalty: 0, reason: "" },
+        total: sample,
+      }),
+      runEpisode: async ({ task, sample, seed }) => {
+        events.push(`v${policy.version}`);
+        return { ...episode([trajectory([2, 3], "lead", policy.version)], sample, seed), task };
+      },
+    });
+    // Two batches by the first weights, one by the second; none is sampled for a step that will not be.
+    expect(events).toEqual([...Array(12).fill("v0"), ...Array(6).fill("v1")]);
+    expect(policy.version).toBe(3n);
   });
 
   it("drops rows after the checkpoint and a torn last line", async () => {

@@ -1,48 +1,17 @@
 // READ THIS FIRST: one step of multi-agent GRPO, from questions to new weights. Owns the order of things, no parts.
-import {
-  type Episode,
-  type LossSettings,
-  numSampledTokens,
-  type RewardBreakdown,
-  type Task,
-  type Trainer,
-} from "@wideseek/spec";
+import { type Episode, numSampledTokens, type RewardBreakdown } from "@wideseek/spec";
 import { type GroupAdvantages, groupAdvantages } from "./advantages.ts";
-import { mapConcurrent } from "./concurrent.ts";
 import { episodeMetrics, rewardMetrics } from "./episode-metrics.ts";
-import { judgeAgain } from "./judge-again.ts";
-import { optimizerSettings, type TrainOptions } from "./options.ts";
-import { packGroups } from "./pack.ts";
 import { PhaseClock } from "./phase-clock.ts";
-import { addStats, emptyStats, policyMetrics } from "./policy-metrics.ts";
+import { policyMetrics } from "./policy-metrics.ts";
+import { endedOf, type Rollout, type RolloutParts, type RolloutPosition, rollout } from "./rollout.ts";
 import { Run, type RunOptions } from "./run.ts";
-import { learningRateAt } from "./schedule.ts";
-import { deriveSeed } from "./seeds.ts";
-
-/** What one episode is made from; the seed alone decides every sampled token. */
-export interface EpisodeRequest {
-  task: Task;
-  sample: number;
-  seed: bigint;
-  signal: AbortSignal;
-}
+import { applyGradients, computeGradients, type Gradients, type UpdateParts } from "./update.ts";
 
 /** The parts that a training step joins. */
-export interface TrainStepParts {
-  policy: Trainer;
-  /** Never rejects for a bad rollout, only on abort or a broken engine. */
-  runEpisode(request: EpisodeRequest): Promise<Episode>;
-  score(episode: Episode, signal: AbortSignal): Promise<RewardBreakdown>;
-  /** The task at a position of the endless, seeded order. */
-  taskAt(cursor: number): Task;
-  /** Pauses before unjudged episodes are judged again; default: timers. */
-  sleep?: ((seconds: number, signal: AbortSignal) => Promise<void>) | undefined;
-  /** Frozen starting model; required when `klCoefficient` > 0. */
-  reference?: Pick<Trainer, "logprobs"> | undefined;
+export interface TrainStepParts extends RolloutParts, UpdateParts {
   /** Counters of the engine after the step, under TensorBoard tags. */
   engineMetrics?: (() => Promise<Record<string, number>>) | undefined;
-  options: TrainOptions;
-  seed: number;
 }
 
 /** The episodes of one question, what they earned and what they are worth to each other. */
@@ -52,86 +21,120 @@ export interface TrainedGroup {
   advantages: GroupAdvantages;
 }
 
+/** What a step begins with. */
+export interface TrainStepStart {
+  position: RolloutPosition;
+  /** Its batch, if that was sampled during the step before. */
+  ready?: Rollout | null;
+  /** Sample the next step's batch while this one's is trained on. */
+  sampleAhead?: boolean;
+}
+
 export interface TrainStepResult {
   groups: readonly TrainedGroup[];
   metrics: Record<string, number>;
+  /** Where the next rollout begins. */
+  next: RolloutPosition;
+  /** The next step's batch, if it was sampled meanwhile. */
+  ahead: Rollout | null;
 }
 
 /**
  * Step number `step` (from 1): questions -> episodes -> rewards -> advantages -> packed batches -> gradients -> weights.
- * An abort during the episodes rejects with `signal.reason` and leaves the policy as it was.
+ * An abort during the episodes rejects with `signal.reason` and leaves the weights as they were. With `sampleAhead` the
+ * weights change when the next batch is there, so that one version of them has sampled all of it.
  */
-export async function trainStep(step: number, parts: TrainStepParts, signal: AbortSignal): Promise<TrainStepResult> {
-  const { policy, options, seed } = parts;
-  const { questionsPerStep, groupSize, maxConcurrentEpisodes } = options;
+export async function trainStep(
+  step: number,
+  { position, ready = null, sampleAhead = false }: TrainStepStart,
+  parts: TrainStepParts,
+  signal: AbortSignal,
+): Promise<TrainStepResult> {
   const clock = new PhaseClock();
-
-  const attempts = Array.from({ length: questionsPerStep * groupSize }, (_, index) => {
-    const question = Math.floor(index / groupSize);
-    const sample = index % groupSize;
-    const task = parts.taskAt((step - 1) * questionsPerStep + question);
-    return { task, sample, seed: deriveSeed("train", seed, step, question, task.instanceId, sample) };
+  const batch = ready ?? (await rollout(step, position, parts, signal));
+  const groups = batch.groups.map((group): TrainedGroup => {
+    const ended = endedOf(group);
+    const rewards = ended.map(({ reward }) => reward);
+    const advantages = groupAdvantages(rewards, { std: parts.options.advantageStd });
+    return { episodes: ended.map(({ episode }) => episode), rewards, advantages };
   });
-  const episodes = await clock.time("rollout", () =>
-    mapConcurrent(attempts, maxConcurrentEpisodes, (a, abort) => parts.runEpisode({ ...a, signal: abort }), signal),
-  );
-  const score = (some: readonly Episode[]): Promise<RewardBreakdown[]> =>
-    mapConcurrent(some, maxConcurrentEpisodes, (episode, abort) => parts.score(episode, abort), signal);
-  const { rewards, numRetries, pauseSeconds } = await clock.time("reward", async () =>
-    judgeAgain(await score(episodes), (indices) => score(indices.map((index) => episodes[index] as Episode)), {
-      maxPauseSeconds: options.judgeRetrySeconds,
-      sleep: parts.sleep,
+  const { gradients, ahead } = await clock.time("overlap", () =>
+    untilBoth(
+      () => computeGradients(groups, parts, clock),
+      async (abort) => (sampleAhead ? await rollout(step + 1, batch.next, parts, abort) : null),
       signal,
-    }),
+    ),
   );
-
-  const groups = Array.from({ length: questionsPerStep }, (_, question): TrainedGroup => {
-    const members = [question * groupSize, (question + 1) * groupSize] as const;
-    const groupRewards = rewards.slice(...members);
-    const advantages = groupAdvantages(groupRewards, { std: options.advantageStd });
-    return { episodes: episodes.slice(...members), rewards: groupRewards, advantages };
-  });
-  // Equal rewards teach nothing: such a group is left out and does not dilute the others.
-  const trained = groups.filter((group) => !group.advantages.zeroVariance);
-  const batches = packGroups(trained, { maxTokens: options.maxTokens, policyVersion: policy.version });
-
-  let stats = emptyStats();
-  for (const batch of batches) {
-    const { reference } = parts;
-    if (reference) {
-      const scored = await clock.time("reference", () => reference.logprobs(batch, options.temperature));
-      batch.refLogprobs = scored.logprobs;
-    }
-    const batchStats = await clock.time("train", () => policy.forwardBackward(batch, lossSettings(options)));
-    stats = addStats(stats, batchStats);
-  }
-  const learningRate = learningRateAt(step, { ...options, totalSteps: options.steps });
-  // Without gradients AdamW would still move the weights by its old moments.
-  const update =
-    batches.length === 0
-      ? null
-      : await clock.time("optimizer", () => policy.optimizerStep(optimizerSettings(options, learningRate)));
-
-  const numSampled = episodes.flatMap((episode) => episode.trajectories).reduce((n, a) => n + numSampledTokens(a), 0);
-  const numPacked = batches.reduce((sum, batch) => sum + batch.tokenIds.length, 0);
+  const { update, learningRate } = await applyGradients(step, gradients, parts, clock);
   return {
     groups,
+    next: ahead?.next ?? batch.next,
+    ahead,
     metrics: {
-      ...rewardMetrics(rewards),
-      "reward/judged_again": numRetries,
-      "reward/judge_pause_seconds": pauseSeconds,
-      ...policyMetrics(stats, update, learningRate),
-      ...episodeMetrics(episodes),
-      "group/zero_variance": groups.length - trained.length,
-      "group/trained": trained.length,
-      "train/micro_batches": batches.length,
-      "throughput/sampled_tokens": numSampled,
-      "throughput/sampled_tokens_per_second": numSampled / clock.seconds("rollout"),
-      "throughput/packed_tokens": numPacked,
-      ...(numPacked > 0 && { "throughput/packed_tokens_per_second": numPacked / clock.seconds("train") }),
+      ...batchMetrics(batch, groups, gradients, clock, parts),
+      ...policyMetrics(gradients.stats, update, learningRate),
       ...(await parts.engineMetrics?.()),
-      ...clock.metrics(),
+      ...timeMetrics(clock, batch, ready === null, sampleAhead),
     },
+  };
+}
+
+/** Waits for both whatever happens; a failure of the first stops the second. */
+async function untilBoth(
+  first: () => Promise<Gradients>,
+  second: (signal: AbortSignal) => Promise<Rollout | null>,
+  signal: AbortSignal,
+): Promise<{ gradients: Gradients; ahead: Rollout | null }> {
+  const failure = new AbortController();
+  const [gradients, ahead] = await Promise.allSettled([
+    first().catch((error: unknown) => {
+      failure.abort(error);
+      throw error;
+    }),
+    second(AbortSignal.any([signal, failure.signal])),
+  ]);
+  if (gradients.status === "rejected") throw gradients.reason;
+  if (ahead.status === "rejected") throw ahead.reason;
+  return { gradients: gradients.value, ahead: ahead.value };
+}
+
+function batchMetrics(
+  { facts }: Rollout,
+  groups: readonly TrainedGroup[],
+  { numGroups, numBatches, numTokens, metrics }: Gradients,
+  clock: PhaseClock,
+  { options }: TrainStepParts,
+): Record<string, number> {
+  const episodes = groups.flatMap((group) => group.episodes);
+  const numSampled = episodes.flatMap((episode) => episode.trajectories).reduce((n, a) => n + numSampledTokens(a), 0);
+  return {
+    ...rewardMetrics(groups.flatMap((group) => group.rewards)),
+    "reward/judged_again": facts.numJudgedAgain,
+    "reward/judge_pause_seconds": facts.judgePauseSeconds,
+    ...episodeMetrics(episodes),
+    ...(options.cutQuantile !== null && {
+      "episode/paused": facts.numPaused,
+      "episode/resumed": facts.numResumed,
+    }),
+    "group/zero_variance": groups.length - numGroups,
+    "group/trained": numGroups,
+    "train/micro_batches": numBatches,
+    ...metrics,
+    "throughput/sampled_tokens": numSampled,
+    "throughput/sampled_tokens_per_second": numSampled / facts.rolloutSeconds,
+    "throughput/packed_tokens": numTokens,
+    ...(numTokens > 0 && { "throughput/packed_tokens_per_second": numTokens / clock.seconds("train") }),
+  };
+}
+
+/** The batch's own rollout is part of this step's time only if it was sampled in this step. */
+function timeMetrics(clock: PhaseClock, { facts }: Rollout, isOwn: boolean, isAhead: boolean): Record<string, number> {
+  const { "time/overlap": overlap = 0, ...phases } = clock.metrics();
+  return {
+    "time/rollout": facts.rolloutSeconds,
+    "time/reward": facts.rewardSeconds,
+    ...phases,
+    ...((isAhead || !isOwn) && { "time/train_and_rollout": overlap }),
   };
 }
 
@@ -166,19 +169,21 @@ export async function trainLoop(parts: TrainLoopOptions): Promise<number> {
     // A run that was stopped between a step and its evaluation makes up for it here.
     before: () => evaluateOnce(run.step),
     step: async (step) => {
-      const { groups, metrics } = await trainStep(step, parts, signal);
+      const { carried, ready } = run.rollouts;
+      const position = { cursor: run.cursor, carried };
+      const start = {
+        position,
+        ready: ready && { ...ready, next: position },
+        sampleAhead: options.staleness > 0 && step < options.steps,
+      };
+      const { groups, metrics, next, ahead } = await trainStep(step, start, parts, signal);
       await run.recordStep(step, metrics, step % options.traceEvery === 0 ? groups : []);
-      run.cursor = step * options.questionsPerStep;
+      run.cursor = next.cursor;
+      run.rollouts = { carried: next.carried, ready: ahead };
       return describeStep(metrics);
     },
     after: evaluateOnce,
   });
-}
-
-function lossSettings(options: TrainOptions): LossSettings {
-  const { temperature, clipLow, clipHigh, klCoefficient } = options;
-  const dualClip = options.dualClip ?? Number.POSITIVE_INFINITY;
-  return { kind: "grpo", temperature, clipLow, clipHigh, dualClip, klCoefficient };
 }
 
 function describeStep(metrics: Readonly<Record<string, number>>): string {

@@ -44,6 +44,29 @@ export const trainOptionsSchema = z.strictObject({
   ...optimizerShape,
   maxTokens: count().default(32_000).describe("Most tokens of a micro-batch, at least the longest trajectory."),
   maxConcurrentEpisodes: count(1_000_000).default(1024).describe("Episodes that run at the same time."),
+  cutQuantile: z
+    .number()
+    .gt(0)
+    .lt(1)
+    .nullable()
+    .default(null)
+    .describe(
+      "When this share of a step's episodes has ended, the rest pause at their next turn and go on in the next step; " +
+        "null = every episode ends in its step.",
+    ),
+  staleness: z
+    .union([z.literal(0), z.literal(1)])
+    .default(0)
+    .describe("1 = the next batch is sampled while this one is trained on, by weights one step old; 0 = in turn."),
+  importanceCap: z
+    .number()
+    .min(1)
+    .nullable()
+    .default(null)
+    .describe(
+      "Most that a token's probability by the training pass over that of its sampling may weigh it, at the cost of " +
+        "scoring each batch once; null = no such weight.",
+    ),
   judgeRetrySeconds: z
     .number()
     .min(0)

@@ -17,6 +17,8 @@ export interface PackOptions {
   numGroups?: number;
   /** Weights that must have sampled every token; default: those of the first sampled segment. */
   policyVersion?: bigint;
+  /** Older weights may have sampled tokens too: the ratio of the loss corrects for it. */
+  allowStale?: boolean;
 }
 
 /** The episodes of one question with their advantages. */
@@ -76,9 +78,9 @@ function weighEpisodes(
 /** First-fit in the given order into batches of at most `maxTokens`. The sum of the losses does not depend on it. */
 export function packTrajectories(
   items: readonly WeightedTrajectory[],
-  { maxTokens, policyVersion }: Pick<PackOptions, "maxTokens" | "policyVersion">,
+  { maxTokens, policyVersion, allowStale = false }: Pick<PackOptions, "maxTokens" | "policyVersion" | "allowStale">,
 ): PackedBatch[] {
-  checkVersions(items, policyVersion);
+  checkVersions(items, policyVersion, allowStale);
   const bins: { numTokens: number; items: WeightedTrajectory[] }[] = [];
   for (const item of items) {
     const numTokens = countTokens(item.trajectory);
@@ -126,7 +128,11 @@ function fillBatch(items: readonly WeightedTrajectory[], numTokens: number): Pac
   return batch;
 }
 
-function checkVersions(items: readonly WeightedTrajectory[], policyVersion: bigint | undefined): void {
+function checkVersions(
+  items: readonly WeightedTrajectory[],
+  policyVersion: bigint | undefined,
+  allowStale: boolean,
+): void {
   let expected = policyVersion;
   for (const { trajectory } of items) {
     if (trajectory.segments[0]?.kind === "sampled") {
@@ -134,6 +140,7 @@ function checkVersions(items: readonly WeightedTrajectory[], policyVersion: bigi
     }
     for (const segment of trajectory.segments) {
       if (segment.kind !== "sampled") continue;
+      if (allowStale && (policyVersion === undefined || segment.policyVersion <= policyVersion)) continue;
       expected ??= segment.policyVersion;
       if (segment.policyVersion !== expected) {
         throw new WideSeekError(

@@ -3,6 +3,7 @@ import { mkdir, open, readdir, readFile, rename, rm, stat, writeFile } from "nod
 import path from "node:path";
 import { atBoundary, type Trainer, WideSeekError } from "@wideseek/spec";
 import { z } from "zod";
+import { noRollouts, readRollouts, type StoredRollouts, writeRollouts } from "./rollout-store.ts";
 
 const runStateSchema = z.strictObject({
   /** Steps done. */
@@ -31,6 +32,7 @@ export async function saveCheckpoint(
   trainer: Pick<Trainer, "saveCheckpoint">,
   state: RunState,
   keep: number,
+  rollouts: StoredRollouts = noRollouts(),
 ): Promise<string> {
   return await atBoundary("WS_IO", "saveCheckpoint", async () => {
     const name = checkpointName(state.step);
@@ -40,6 +42,7 @@ export async function saveCheckpoint(
     await mkdir(temporary);
     await trainer.saveCheckpoint(path.join(temporary, "policy"));
     await writeFlushed(path.join(temporary, "state.json"), `${JSON.stringify(state, null, 2)}\n`);
+    await writeRollouts(temporary, rollouts);
     await writeFlushed(path.join(temporary, DONE), "");
     await flushDirectory(temporary);
     const final = path.join(directory, name);
@@ -65,6 +68,11 @@ export async function latestCheckpoint(directory: string): Promise<Checkpoint | 
 /** Folder that the trainer's own checkpoint lies in. */
 export function policyDirectory(checkpoint: Checkpoint): string {
   return path.join(checkpoint.directory, "policy");
+}
+
+/** What had been sampled and not been trained on when the checkpoint was made. */
+export async function checkpointRollouts({ directory }: Checkpoint): Promise<StoredRollouts> {
+  return await atBoundary("WS_CORRUPT_FILE", `resume: ${directory}: rollouts`, () => readRollouts(directory));
 }
 
 /**

@@ -3,9 +3,11 @@ import path from "node:path";
 import type { RewardBreakdown, Trainer } from "@wideseek/spec";
 import type { TrainedGroup } from "./loop.ts";
 import type { Progress } from "./progress.ts";
+import { noRollouts, type StoredRollouts } from "./rollout-store.ts";
 import { EventFile, JsonlFile, type MetricsRow, readRows } from "./run-files.ts";
 import { RunLock } from "./run-lock.ts";
 import {
+  checkpointRollouts,
   checkResumable,
   latestCheckpoint,
   policyDirectory,
@@ -59,6 +61,8 @@ export class Run {
   step: number;
   /** Tasks or traces drawn by these steps; each kind of training moves it. */
   cursor: number;
+  /** Sampled and not trained on, as of `step`. */
+  rollouts: StoredRollouts;
   /** Told about every step. */
   progress: Progress | undefined;
   #savedStep: number;
@@ -73,13 +77,14 @@ export class Run {
 
   private constructor(
     options: RunOptions,
-    position: { step: number; cursor: number },
+    position: { step: number; cursor: number; rollouts: StoredRollouts },
     files: RunFiles,
     evaluatedSteps: Set<number>,
   ) {
     this.directory = options.directory;
     this.step = position.step;
     this.cursor = position.cursor;
+    this.rollouts = position.rollouts;
     this.#savedStep = position.step;
     this.#options = options;
     this.#metrics = files.metrics;
@@ -118,6 +123,7 @@ export class Run {
       await policy.loadCheckpoint(policyDirectory(checkpoint));
     }
     const { step, cursor } = checkpoint?.state ?? { step: 0, cursor: 0 };
+    const rollouts = checkpoint ? await checkpointRollouts(checkpoint) : noRollouts();
     await writeAtomic(path.join(directory, CONFIG_FILE), configText);
     const [metrics, evaluations, episodes] = await Promise.all(
       [METRICS_FILE, EVALUATIONS_FILE, EPISODES_FILE].map((name) => JsonlFile.open(path.join(directory, name), step)),
@@ -126,7 +132,7 @@ export class Run {
     const rows = [...(await readRows<MetricsRow>((metrics as JsonlFile).path)), ...evaluated];
     const events = await EventFile.create(path.join(directory, "tensorboard"), rows);
     const files = { metrics, evaluations, episodes, events } as RunFiles;
-    return new Run(options, { step, cursor }, files, new Set(evaluated.map((row) => row.step)));
+    return new Run(options, { step, cursor, rollouts }, files, new Set(evaluated.map((row) => row.step)));
   }
 
   isEvaluated(step: number): boolean {
@@ -195,7 +201,7 @@ export class Run {
       policyVersion: policy.version.toString(),
       configHash,
     };
-    await saveCheckpoint(path.join(directory, "checkpoints"), policy, state, keepCheckpoints);
+    await saveCheckpoint(path.join(directory, "checkpoints"), policy, state, keepCheckpoints, this.rollouts);
     this.#savedStep = this.step;
   }
 }
