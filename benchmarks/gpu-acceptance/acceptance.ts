@@ -222,6 +222,12 @@ function training(shape: string, length: number, seconds: number, recompute: "no
   return { name: `training step ${shape} ${length}`, seconds, command: binary("train_shape_bench"), args };
 }
 
+/** A process each, so that each has the whole device. */
+function generation(name: string, seconds: number, shape: string, ...args: string[]): Program {
+  const where = ["--device", dryRun ? "cpu" : "cuda", "--shape", dryRun ? "nano" : shape];
+  return { name, seconds, command: binary("generation_bench"), args: [...where, ...args] };
+}
+
 function sanitizer(tool: "memcheck" | "racecheck"): Program {
   const folders = [...(process.env.PATH ?? "").split(delimiter), "/usr/local/cuda/bin"];
   const found = folders.map((folder) => join(folder, "compute-sanitizer")).find((path) => existsSync(path));
@@ -269,6 +275,16 @@ function programs(): Program[] {
           // Without recomputation the activations of this one do not fit beside the optimizer's state.
           training("qwen3-4b", 32768, 45, "full"),
         ]),
+    generation(
+      "sampled against training log-probabilities",
+      60,
+      "qwen3-0.6b",
+      ...(dryRun ? ["--onpolicy", "3000", "--longest", "600"] : ["--onpolicy", "100000"]),
+    ),
+    ...[1, 64, 256].map((batch) => {
+      const sizes = dryRun ? ["--context", "64", "--steps", "4"] : [];
+      return generation(`decode qwen3-4b, batch ${batch}`, 25, "qwen3-4b", "--decode", String(batch), ...sizes);
+    }),
     peer("PyTorch ceilings and attention", 25, "--tasks", "ceilings,attention", ...toy),
     peer("PyTorch training step", 95, "--tasks", "train", ...toy),
     sanitizer("memcheck"),

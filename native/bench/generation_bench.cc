@@ -80,7 +80,7 @@ std::vector<Sample> mixed_workload(int64_t num_tokens, int64_t longest, int64_t 
     const size_t number = samples.size();
     if (number % 8 == 0) shared = random.tokens(random.spread(longest / 300, longest / 20), vocab_size);
     Sample sample;
-    sample.max_new_tokens = std::min(left, random.spread(16, 1000));
+    sample.max_new_tokens = std::min({left, random.spread(16, 1000), longest / 3});
     const int64_t most = longest - static_cast<int64_t>(shared.size()) - sample.max_new_tokens;
     const int64_t own = number % 24 == 5 ? random.integer(most / 2, most) : random.spread(1, longest / 30);
     sample.token_ids = number % 3 == 2 ? std::vector<int32_t>() : shared;
@@ -134,8 +134,8 @@ void measure_onpolicy(const Options& options, Backend& backend, Model& model) {
   const int64_t vocab_size = model.config().vocab_size;
   std::vector<Sample> samples = mixed_workload(options.onpolicy, options.longest, vocab_size);
   const int64_t max_tokens = 2 * options.longest;
-  Generator generator(backend, model, {options.longest, 4 * options.longest, options.longest / 15});
-  Trainer trainer(model, {max_tokens}, [&](int64_t bytes) { return generator.lend_cache(bytes); });
+  Generator generator(backend, model, {options.longest, 6 * options.longest, options.longest / 15});
+  Trainer trainer(model, {max_tokens, Recompute::kFull}, [&](int64_t bytes) { return generator.lend_cache(bytes); });
   const double start = bench::seconds_now();
   int64_t in_flight = 0, largest_batch = 0;
   const auto step = [&] {
@@ -145,7 +145,7 @@ void measure_onpolicy(const Options& options, Backend& backend, Model& model) {
     largest_batch = std::max(largest_batch, now.num_running);
   };
   for (size_t s = 0; s < samples.size(); ++s) {
-    const int64_t most = std::min<int64_t>(1 + static_cast<int64_t>(s * s) / 8, 320);
+    const int64_t most = std::min<int64_t>(1 + static_cast<int64_t>(s * s) / 8, 400);
     while (in_flight >= most) step();
     add(generator, samples[s], s, 1.0f);
     ++in_flight;
