@@ -1,6 +1,6 @@
 // The acceptance run on a GPU host: starts each part (plan.ts) with a time limit of its own, and after each one writes
 // all that is known to acceptance.json, so that a run cut short keeps what it had. Started by run.sh from an unpacked bundle.
-// Usage: node acceptance.ts [--out DIR] [--seconds N] [--dry-run]
+// Usage: node acceptance.ts [--out DIR] [--part training|generation] [--seconds N] [--dry-run]
 // Exit code 0: all passed and met; 1: something failed or was missed; 2: nothing did, but something was not measured.
 // --dry-run takes the CPU and toy sizes, to try the run itself where no GPU is; it gives no figures.
 import { spawn, spawnSync } from "node:child_process";
@@ -16,12 +16,15 @@ const { values } = parseArgs({
   options: {
     out: { type: "string", default: process.env.OUT ?? "." },
     seconds: { type: "string", default: String(wholeSeconds) },
+    part: { type: "string", default: "training" },
     "dry-run": { type: "boolean", default: false },
   },
 });
 const root = resolve(import.meta.dirname, "../..");
 const out = resolve(values.out);
 const dryRun = values["dry-run"];
+const { part } = values;
+if (part !== "training" && part !== "generation") throw new Error(`--part ${part}; known are training, generation`);
 const begin = Number(process.env.WIDESEEK_ACCEPTANCE_BEGIN ?? Date.now() / 1000);
 const manifest = JSON.parse(readFileSync(join(root, "manifest.json"), "utf8")) as Record<string, unknown>;
 const parts: Part[] = [];
@@ -195,7 +198,8 @@ add({ name: "unpack", status: "passed", seconds: unpacking, lines: [], output: `
 const runLane = async (lane: Lane): Promise<void> => {
   for (const program of lane) await run(program);
 };
-for (const stage of planRun({ root, node: process.execPath, python, dryRun })) await Promise.all(stage.map(runLane));
+for (const stage of planRun({ root, node: process.execPath, python, dryRun, part }))
+  await Promise.all(stage.map(runLane));
 save(true);
 const verdicts = dryRun ? [] : verdictsOf(parts, figuresOf(parts), gpu?.memoryMiB);
 for (const { goal, status, value } of verdicts) {

@@ -61,6 +61,7 @@ const nativeFiles = [
   "wideseek_native_test",
   "cuda_bench",
   "train_shape_bench",
+  "generation_bench",
 ];
 
 function build() {

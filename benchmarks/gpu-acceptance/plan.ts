@@ -48,10 +48,12 @@ export interface PlanOptions {
   python: string;
   /** On the CPU at toy size. */
   dryRun: boolean;
+  /** One run cannot hold both in its time. */
+  part: "training" | "generation";
 }
 
 /** What decides correctness runs side by side, for nothing of it is timed; what is timed has the machine for itself. */
-export function planRun({ root, node, python, dryRun }: PlanOptions): Stage[] {
+export function planRun({ root, node, python, dryRun, part }: PlanOptions): Stage[] {
   const device = dryRun ? "cpu" : "cuda";
   const binary = (name: string): string => join(root, "native/build", name);
   const script = (name: string): string => join(root, "benchmarks/gpu-acceptance", name);
@@ -95,7 +97,32 @@ export function planRun({ root, node, python, dryRun }: PlanOptions): Stage[] {
     const bench = join(root, "shared/peers/bench_torch_gpu.py");
     return { name, seconds, command: python, args: [bench, ...args, ...toy, "--budget", budget] };
   };
-  const ceilings = ["--device", device, "--ceilings", "1", "--attention", dryRun ? "128" : "16384"];
+  const ceilings: Program = {
+    name: "ceilings and attention",
+    seconds: 25,
+    command: binary("train_shape_bench"),
+    args: ["--device", device, "--ceilings", "1", "--attention", dryRun ? "128" : "16384"],
+  };
+  // A process each, so that each has the whole device.
+  const generation = (name: string, seconds: number, shape: string, ...args: string[]): Program => {
+    const where = ["--device", device, "--shape", dryRun ? "nano" : shape];
+    return { name, seconds, command: binary("generation_bench"), args: [...where, ...args] };
+  };
+  if (part === "generation") {
+    const onPolicy = (shape: string, seconds: number): Program => {
+      const sizes = dryRun ? ["--onpolicy", "3000", "--longest", "600"] : ["--onpolicy", "100000"];
+      return generation(`sampled against training log-probabilities, ${shape}`, seconds, shape, ...sizes);
+    };
+    const decoding = [1, 64, 256].map((batch) => {
+      const sizes = dryRun ? ["--context", "64", "--steps", "4"] : [];
+      return generation(`decode qwen3-4b, batch ${batch}`, 25, "qwen3-4b", "--decode", String(batch), ...sizes);
+    });
+    const generationTests: Program = {
+      ...{ name: "native tests of generation", seconds: 50, command: binary("wideseek_native_test") },
+      ...{ args: tests("device_"), judge: judgeTests },
+    };
+    return [[[generationTests, ceilings, onPolicy("qwen3-0.6b", 60), ...decoding, onPolicy("qwen3-4b", 240)]]];
+  }
 
   const correctness: Stage = [
     [
@@ -112,7 +139,7 @@ export function planRun({ root, node, python, dryRun }: PlanOptions): Stage[] {
   ];
   const timed: Program[] = [
     { name: "memory-bound kernels", seconds: 35, command: binary("cuda_bench"), args: [] },
-    { name: "ceilings and attention", seconds: 25, command: binary("train_shape_bench"), args: ceilings },
+    ceilings,
     ...(dryRun
       ? [training("nano", 64, 20, "full")]
       : [

@@ -23,6 +23,14 @@ const parts = [
     { task: "train", shape: "qwen3-4b", length: 8192, tokens_per_s: 8, compiled: true },
     { task: "train", shape: "qwen3-4b", length: 32768, error: "out of memory" },
   ]),
+  part("generation", [
+    { bench: "copy", tb_per_s: 4 },
+    { bench: "onpolicy", shape: "qwen3-0.6b", tokens: 100_000, unequal: 1, max_abs_diff: 1e-6 },
+    { bench: "decode", shape: "qwen3-4b", batch: 1, tokens_per_s: 300, ms_min: 3, ms_max: 4, tb_per_s: 3.6 },
+    { bench: "decode", shape: "qwen3-4b", batch: 64, tokens_per_s: 9000, ms_min: 3, ms_max: 4, tb_per_s: 2 },
+    { bench: "prefill", shape: "qwen3-4b", batch: 1, tflops: 100 },
+    { bench: "prefill", shape: "qwen3-4b", batch: 64, tflops: 480 },
+  ]),
   part("kernels", [
     { kernel: "copy", us: 1, gbps: 4300 },
     { kernel: "adamw", dtype: "bf16", us: 1, min_us: 1, gbps: 3900, share_of_copy: 0.9 },
@@ -38,7 +46,16 @@ test("figures have the names that figures.ts lists, and judge by the harder ceil
   expect(measured("gpu.train.4b.32k.vs_torch")).toBeUndefined();
   expect(measured("gpu.train.4b.32k.plan_error")).toBeCloseTo(0.1);
   expect(measured("gpu.attention.fwd_tflops")).toBe(460);
-  for (const name of ["gpu.train.4b.8k.mfu", "gpu.train.4b.32k.peak_gb", "gpu.attention.bwd_tflops"]) {
+  expect(measured("gpu.decode.4b.b1.share_of_limit")).toBeCloseTo(0.9);
+  expect(measured("gpu.prefill.4b.share_of_matrix_rate")).toBeCloseTo(480 / 800);
+  for (const name of [
+    "onpolicy.gpu.tokens",
+    "gpu.decode.4b.b64.share_of_limit",
+    "gpu.prefill.4b.share_of_matrix_rate",
+    "gpu.train.4b.8k.mfu",
+    "gpu.train.4b.32k.peak_gb",
+    "gpu.attention.bwd_tflops",
+  ]) {
     expect(figures.some((each) => isFigure(each, name))).toBe(true);
   }
 });
@@ -53,6 +70,12 @@ test("a verdict is met, missed or not measured, never assumed", () => {
   expect(status("every memory-bound kernel")).toBe("missed");
   expect(status("gpu.train.4b.32k.plan_error")).toBe("missed");
   expect(status("qwen3-4b at 32k leaves")).toBe("met");
+  expect(status("onpolicy.gpu.max_abs_diff")).toBe("missed");
+  expect(status("onpolicy.gpu.tokens")).toBe("met");
+  expect(status("gpu.decode.4b.b1.share")).toBe("met");
+  expect(status("gpu.decode.4b.b64.share")).toBe("missed");
+  expect(status("gpu.decode.4b.b256.share")).toBe("not measured");
+  expect(status("gpu.prefill.4b")).toBe("met");
   expect(status("golden cases")).toBe("not measured");
   expect(status("native tests")).toBe("missed");
   expect(status("compute-sanitizer")).toBe("not measured");
@@ -113,9 +136,11 @@ test("errors are held against PyTorch's quantity by quantity; what is missing or
 });
 
 test("the plan fits its time, and the figures of every goal that it decides are listed", () => {
-  const stages = planRun({ root: "/", node: "node", python: "python3", dryRun: false });
+  const host = { root: "/", node: "node", python: "python3", dryRun: false };
+  const stages = planRun({ ...host, part: "training" });
   const guaranteed = stages.slice(0, -1); // what comes last takes what is left
   expect(unpackSeconds + plannedSeconds(guaranteed)).toBeLessThanOrEqual(wholeSeconds);
+  expect(unpackSeconds + plannedSeconds(planRun({ ...host, part: "generation" }))).toBeLessThanOrEqual(wholeSeconds);
   expect(wholeSeconds).toBeLessThan(480);
   const names = [
     "gpu.true_shapes.4b.error_vs_torch",

@@ -1,4 +1,4 @@
-// From the lines that the parts of an acceptance run printed to named figures and to verdicts on what issue 3 asks for.
+// From the lines that the parts of an acceptance run printed to named figures and to verdicts on what issues 3 and 4 ask for.
 // Reads no files and starts nothing.
 
 /** What one program was started for, and what came of it. */
@@ -98,6 +98,43 @@ function trainingFigures(lines: readonly Line[]): FigureValue[] {
       }),
     );
     return figures;
+  });
+}
+
+/** The limit of decoding is the time that its bytes take at the measured copy bandwidth. */
+function generationFigures(lines: readonly Line[]): FigureValue[] {
+  const copy = lines.find((line) => line.bench === "copy")?.tb_per_s;
+  const rate = matrixRate(lines);
+  return lines.flatMap((line) => {
+    const { shape, batch, context, tokens_per_s: tokensPerSecond } = line;
+    const model = modelNames[String(shape)];
+    if (model === undefined) return [];
+    if (line.bench === "onpolicy") {
+      const { longest, requests, preemptions } = line;
+      const batches = { largestBatch: line.largest_batch, preemptions, cachedTokens: line.cached_tokens };
+      const params = { shape, dtype: "bf16", requests, longest, ...batches, unequal: line.unequal };
+      return [
+        figure("onpolicy.gpu.max_abs_diff", "nats", Number(line.max_abs_diff), params),
+        figure("onpolicy.gpu.tokens", "1", Number(line.tokens), params),
+      ];
+    }
+    const params = { shape, dtype: "bf16", batch, contextTokens: context, tokensPerSecond };
+    if (line.bench === "decode") {
+      const name = `gpu.decode.${model}.b${batch}`;
+      const range: [unknown, unknown] = [
+        Number(batch) / (Number(line.ms_max) / 1000),
+        Number(batch) / (Number(line.ms_min) / 1000),
+      ];
+      const speed = figure(name, "token/s", Number(tokensPerSecond), params, range, Number(line.steps));
+      if (copy === undefined) return [speed];
+      const share = Number(line.tb_per_s) / Number(copy);
+      const bytes = { bytesPerStep: line.bytes, copyTbPerSecond: copy };
+      return [speed, figure(`${name}.share_of_limit`, "ratio", share, { ...params, ...bytes })];
+    }
+    // One prompt alone says little of the matrix rate, many of the whole.
+    if (line.bench !== "prefill" || rate === undefined || batch !== 64) return [];
+    const share = Number(line.tflops) / rate;
+    return [figure(`gpu.prefill.${model}.share_of_matrix_rate`, "ratio", share, { ...params, matrixTflops: rate })];
   });
 }
 
@@ -246,7 +283,7 @@ export function figuresOf(parts: readonly Part[]): FigureValue[] {
   const lines = parts.flatMap((part) => part.lines);
   const all = [
     ...[ceilingFigures, kernelFigures, trainingFigures, invarianceFigures].flatMap((each) => each(lines)),
-    ...[goldenFigures, goldenAgreementFigures, trueShapeFigures].flatMap((each) => each(lines)),
+    ...[goldenFigures, goldenAgreementFigures, trueShapeFigures, generationFigures].flatMap((each) => each(lines)),
   ];
   return [...all, ...sanitizerFigures(parts)].filter((found) => Number.isFinite(found.value));
 }
@@ -276,6 +313,12 @@ const bounds: readonly Bound[] = [
     worst: "lowest",
   },
   { ...bound("gpu.train.4b.32k.plan_error", "<= 0.05", (value) => value <= 0.05), worst: "highest" },
+  { ...bound("onpolicy.gpu.max_abs_diff", "= 0", (value) => value === 0), worst: "highest" },
+  bound("onpolicy.gpu.tokens", ">= 100000", (value) => value >= 100_000),
+  bound("gpu.decode.4b.b1.share_of_limit", ">= 0.85", (value) => value >= 0.85),
+  bound("gpu.decode.4b.b64.share_of_limit", ">= 0.75", (value) => value >= 0.75),
+  bound("gpu.decode.4b.b256.share_of_limit", ">= 0.75", (value) => value >= 0.75),
+  bound("gpu.prefill.4b.share_of_matrix_rate", ">= 0.55", (value) => value >= 0.55),
 ];
 
 function exactly(name: string): RegExp {

@@ -1,7 +1,7 @@
 #!/bin/sh
 # The acceptance run from a packed bundle (pack.mjs), on a host that need have neither Node nor a compiler: unpacks beside
 # itself, runs every part within its time and writes acceptance.json to $OUT, else to the current folder.
-# Usage: run.sh [--seconds N] [--dry-run]
+# Usage: run.sh [--part training|generation] [--seconds N] [--dry-run]
 set -u
 begin=$(date +%s)
 out=${OUT:-$PWD}

@@ -10,6 +10,7 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <string>
 #include <utility>
@@ -58,6 +59,9 @@ struct KvBlocks {
 class AttentionPlan {
  public:
   virtual ~AttentionPlan() = default;
+  // What a recording (Backend::replay) knows of the plan: the same for plans whose lists lie in one place and ask for
+  // the same launches. 0: its lists lie where others will not.
+  virtual uint64_t recording_key() const { return 0; }
 };
 
 // One trained next-token prediction of a chunk of logit rows. Targets are sorted by row.
@@ -107,6 +111,7 @@ struct PassLimits {
   int64_t tokens;      // of the packed sequences, before prefixes are shared
   int64_t logit_rows;  // of a chunk
   bool backward;
+  int64_t kv_blocks = 0;  // in the block tables of all slices; 0: no more than the tokens fill
 };
 
 struct MemoryInfo {
@@ -187,9 +192,10 @@ class Backend {
                                      ConstTypedPointer qkv, const float* q_norm, const float* k_norm, const float* cos,
                                      const float* sin, const int32_t* positions, const AttentionShape& shape, int64_t T,
                                      float eps) = 0;
-  // The slices and their tables must outlive the plan.
+  // The slices and their tables must outlive the plan. num_rows: of the batch, where rows that belong to no slice come
+  // after those that do. Their keys are stored nowhere and what attention makes of them is not defined.
   virtual std::unique_ptr<AttentionPlan> plan_attention(const AttentionShape& shape, const SequenceSlice* slices,
-                                                        int64_t num_slices) = 0;
+                                                        int64_t num_slices, int64_t num_rows = 0) = 0;
   // Copies the k and v parts of rotated rows to their blocks.
   virtual void kv_store(const KvBlocks& cache, ConstTypedPointer qkv, const AttentionPlan& plan) = 0;
   // Causal, grouped-query, scale D^-1/2. out [T,H*D]; lse [T,H] = ln sum exp of the scaled scores, may be null.
@@ -247,6 +253,16 @@ class Backend {
   // logits are equal to the bit, so are the tokens, on every device.
   virtual void sample(SampledToken* tokens, const float* logits, const SampleRequest* requests, int64_t R,
                       int64_t V) = 0;
+
+  // ---- steps that come again and again
+  // How many rows a step of `rows` is to have, so that few recordings serve all.
+  virtual int64_t recorded_rows(int64_t rows) const { return rows; }
+  // Runs `work`; or instead what it did when it last ran with this key, on the same addresses with what lies there now.
+  // So for one key it must call the same operations with the same arguments, none of which waits. Recordings are
+  // forgotten when memory that they may name is freed.
+  virtual void replay(uint64_t /*key*/, const std::function<void()>& work) { work(); }
+  // How often `work` was not called.
+  virtual int64_t num_replays() const { return 0; }
 
   // ---- optimizer
   // Sum of squares in double, in a fixed order. Not finite if a value is not.

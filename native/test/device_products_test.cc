@@ -110,9 +110,12 @@ void check_product_rows(const Layer& layer, bool as_logits) {
 }  // namespace
 
 TEST(device_product_rows_do_not_depend_on_the_batch) {
-  for (const Layer& layer : sizes<Layer>(
-           {{75, 24, 20}, {66, 5, 3}},
-           {{2600, 6144, 2560}, {2600, 2560, 9728}, {2600, 19456, 2560}, {2600, 4096, 1024}, {2600, 1024, 3072}})) {
+  for (const Layer& layer : sizes<Layer>({{75, 24, 20}, {66, 5, 3}}, {{2600, 6144, 2560},
+                                                                      {2600, 2560, 9728},
+                                                                      {2600, 2560, 4096},
+                                                                      {2600, 19456, 2560},
+                                                                      {2600, 4096, 1024},
+                                                                      {2600, 1024, 3072}})) {
     check_product_rows(layer, false);
   }
   for (const Layer& layer : sizes<Layer>({{70, 301, 20}}, {{1100, 151936, 2560}, {1100, 32000, 1024}})) {

@@ -177,7 +177,7 @@ class CpuBackend final : public Backend {
                                positions, shape, T, eps);
   }
   std::unique_ptr<AttentionPlan> plan_attention(const AttentionShape& shape, const SequenceSlice* slices,
-                                                int64_t num_slices) override {
+                                                int64_t num_slices, int64_t) override {
     return std::make_unique<CpuAttentionPlan>(SliceList{shape, slices, num_slices});
   }
   void kv_store(const KvBlocks& cache, ConstTypedPointer qkv, const AttentionPlan& plan) override {

@@ -201,6 +201,11 @@ int64_t attention_plan_bytes(int64_t tokens, bool backward) {
   return kListEnds + tokens * (kQuery + (backward ? kKey : 0));
 }
 
+int64_t forward_plan_bytes(int64_t rows, int64_t kv_blocks) {
+  return attention_plan_bytes(0, false) + rows * static_cast<int64_t>(sizeof(QueryTile) + sizeof(int32_t)) +
+         kv_blocks * static_cast<int64_t>(sizeof(int32_t));
+}
+
 void PlanArena::reserve(int64_t bytes) {
   WS_CHECK(!is_lent_, kInternal, "plan_attention", "reserved while a plan is in use");
   if (bytes <= memory_.bytes()) return;
@@ -226,7 +231,7 @@ int32_t* PlanMemory::take(int64_t words) {
 }
 
 CudaAttentionPlan::CudaAttentionPlan(Backend& backend, const AttentionShape& shape, const SequenceSlice* slices,
-                                     int64_t num_slices, PlanArena* arena)
+                                     int64_t num_slices, int64_t num_rows, PlanArena* arena)
     : backend_(backend),
       heads_((check_arguments(shape, slices, num_slices), shape)),
       slices_(slices),
@@ -234,9 +239,10 @@ CudaAttentionPlan::CudaAttentionPlan(Backend& backend, const AttentionShape& sha
       memory_(backend, arena) {
   std::vector<QueryTile> tiles;
   std::vector<int32_t> tables;
-  int64_t num_rows = 0;
+  int64_t slice_rows = 0;
   for (int64_t s = 0; s < num_slices; ++s)
-    if (slices[s].num_rows > 0) num_rows = std::max(num_rows, slices[s].first_row + slices[s].num_rows);
+    if (slices[s].num_rows > 0) slice_rows = std::max(slice_rows, slices[s].first_row + slices[s].num_rows);
+  num_rows = std::max(num_rows, slice_rows);
   std::vector<int32_t> row_slots(static_cast<size_t>(num_rows), -1);
   for (int64_t s = 0; s < num_slices; ++s) {
     const SequenceSlice& slice = slices[s];
@@ -258,12 +264,25 @@ CudaAttentionPlan::CudaAttentionPlan(Backend& backend, const AttentionShape& sha
   }
   std::stable_sort(tiles.begin(), tiles.end(),
                    [](const QueryTile& a, const QueryTile& b) { return a.position > b.position; });
+  // A row of no slice gets a tile too, so that a padded step has as many tiles as rows, wherever its sequences stand:
+  // it attends to the first key of the first sequence.
+  for (int64_t row = slice_rows; slice_rows > 0 && static_cast<int64_t>(tiles.size()) < num_rows && row < num_rows;) {
+    tiles.push_back({static_cast<int32_t>(row), 1, 0, 0, 1});
+    if (row + 1 < num_rows) ++row;  // the rest repeat the last row
+  }
+  // What lies where depends on the number of rows alone, but for the end of the tables.
   Lists lists;
-  const int64_t tiles_at = lists.add(tiles), tables_at = lists.add(tables), slots_at = lists.add(row_slots);
+  const int64_t tiles_at = lists.add(tiles), slots_at = lists.add(row_slots), tables_at = lists.add(tables);
   const int32_t* const memory = lists.upload(backend, memory_);
   query_tiles_ = {list_at<QueryTile>(memory, tiles_at), list_at<int32_t>(memory, tables_at),
                   list_at<int32_t>(memory, slots_at), static_cast<int64_t>(tiles.size()),
                   static_cast<int64_t>(row_slots.size())};
+}
+
+uint64_t CudaAttentionPlan::recording_key() const {
+  if (!memory_.is_in_arena() || query_tiles_.num_tiles != query_tiles_.num_rows) return 0;
+  return static_cast<uint64_t>(reinterpret_cast<uintptr_t>(query_tiles_.tiles)) ^
+         static_cast<uint64_t>(query_tiles_.num_rows) << 48;
 }
 
 const KeyTiles& CudaAttentionPlan::key_tiles() const {
@@ -291,8 +310,9 @@ bool attention_uses_wgmma() {
 }
 
 std::unique_ptr<AttentionPlan> plan_attention(Backend& backend, const AttentionShape& shape,
-                                              const SequenceSlice* slices, int64_t num_slices, PlanArena* arena) {
-  return std::make_unique<CudaAttentionPlan>(backend, shape, slices, num_slices, arena);
+                                              const SequenceSlice* slices, int64_t num_slices, int64_t num_rows,
+                                              PlanArena* arena) {
+  return std::make_unique<CudaAttentionPlan>(backend, shape, slices, num_slices, num_rows, arena);
 }
 
 const CudaAttentionPlan& cuda_plan(const AttentionPlan& plan) {

@@ -74,8 +74,10 @@ struct Heads {
   __host__ __device__ int64_t out_size() const { return int64_t{num_heads} * head_dim; }
 };
 
-// Most that the lists of slices take whose sequences have `tokens` tokens together, shared ones counted each time.
+// Most that the lists of slices take whose sequences have `tokens` tokens together, shared ones counted each time, and
+// of the forward pass alone, of `rows` rows and tables of `kv_blocks` blocks.
 int64_t attention_plan_bytes(int64_t tokens, bool backward);
+int64_t forward_plan_bytes(int64_t rows, int64_t kv_blocks);
 
 // Device memory for the lists of one plan at a time, taken before a run, so that a step allocates nothing.
 class PlanArena {
@@ -100,6 +102,8 @@ class PlanMemory {
   PlanMemory& operator=(const PlanMemory&) = delete;
   // Null for none.
   int32_t* take(int64_t words);
+  // Whether all that was taken is in the arena, and so where the next plan's will be.
+  bool is_in_arena() const { return arena_ != nullptr && own_.empty(); }
 
  private:
   Backend& backend_;
@@ -111,8 +115,9 @@ class PlanMemory {
 class CudaAttentionPlan final : public AttentionPlan {
  public:
   CudaAttentionPlan(Backend& backend, const AttentionShape& shape, const SequenceSlice* slices, int64_t num_slices,
-                    PlanArena* arena);
+                    int64_t num_rows, PlanArena* arena);
 
+  uint64_t recording_key() const override;
   const Heads& heads() const { return heads_; }
   const QueryTiles& query_tiles() const { return query_tiles_; }
   // Listed at the first call, since generation never asks. Throws kInvalidArgument if two rows are stored to one place,
@@ -131,7 +136,7 @@ class CudaAttentionPlan final : public AttentionPlan {
 };
 
 std::unique_ptr<AttentionPlan> plan_attention(Backend& backend, const AttentionShape& shape,
-                                              const SequenceSlice* slices, int64_t num_slices,
+                                              const SequenceSlice* slices, int64_t num_slices, int64_t num_rows = 0,
                                               PlanArena* arena = nullptr);
 
 // The plan as this device made it.

@@ -19,6 +19,7 @@
 #include "cuda/logprob.h"
 #include "cuda/memory.h"
 #include "cuda/qk_norm_rope.h"
+#include "cuda/recordings.h"
 #include "cuda/rms_norm.h"
 #include "cuda/rows.h"
 #include "cuda/sample.h"
@@ -54,8 +55,10 @@ class CudaBackend final : public Backend {
       : options_(options),
         gpu_(options.device),
         memory_(gpu_),
+        recordings_(gpu_),
         staging_(gpu_),
         plan_arena_(*this),
+        sampler_(*this),
         workspace_(memory_.allocate(Gemm::kWorkspaceBytes)),
         sum_(memory_.allocate(sizeof(double))),
         gemm_(workspace_) {
@@ -76,23 +79,29 @@ class CudaBackend final : public Backend {
         [&] { return options_.pinned_optimizer_state ? memory_.allocate_host(bytes) : memory_.allocate(bytes); });
   }
   // Not guarded: what owns memory gives it back also after an error.
-  void free(void* pointer) override { memory_.free(pointer); }
+  void free(void* pointer) override {
+    if (pointer != nullptr) recordings_.forget_block(memory_.number_of(pointer));
+    memory_.free(pointer);
+  }
   void reserve(const PassLimits& limits) override {
     guarded([&] {
       scratch(largest_scratch(limits));
-      plan_arena_.reserve(attention_plan_bytes(limits.tokens, limits.backward));
+      plan_arena_.reserve(plan_bytes(limits));
+      if (!limits.backward) sampler_.reserve(limits.logit_rows);
     });
   }
   int64_t reserved_bytes(const PassLimits& limits) const override {
-    return largest_scratch(limits) * static_cast<int64_t>(sizeof(float)) +
-           attention_plan_bytes(limits.tokens, limits.backward);
+    return largest_scratch(limits) * static_cast<int64_t>(sizeof(float)) + plan_bytes(limits);
   }
   void upload(void* device, const void* host, int64_t bytes) override {
     guarded(
         [&] { memory_.is_on_host(device) ? gpu_.upload(device, host, bytes) : staging_.upload(device, host, bytes); });
   }
   void download(void* host, const void* device, int64_t bytes) override {
-    guarded([&] { gpu_.download(host, device, bytes); });
+    guarded([&] {
+      const bool is_staged = bytes <= Staging::kMaxDownloadBytes && !memory_.is_on_host(device);
+      is_staged ? staging_.download(host, device, bytes) : gpu_.download(host, device, bytes);
+    });
   }
   void copy(void* out, const void* source, int64_t bytes) override {
     guarded([&] { gpu_.copy(out, source, bytes); });
@@ -196,8 +205,8 @@ class CudaBackend final : public Backend {
     });
   }
   std::unique_ptr<AttentionPlan> plan_attention(const AttentionShape& shape, const SequenceSlice* slices,
-                                                int64_t num_slices) override {
-    return guarded([&] { return cuda::plan_attention(*this, shape, slices, num_slices, &plan_arena_); });
+                                                int64_t num_slices, int64_t num_rows) override {
+    return guarded([&] { return cuda::plan_attention(*this, shape, slices, num_slices, num_rows, &plan_arena_); });
   }
   void kv_store(const KvBlocks& cache, ConstTypedPointer qkv, const AttentionPlan& plan) override {
     guarded([&] { cuda::kv_store(stream(), cache, qkv, plan); });
@@ -253,8 +262,14 @@ class CudaBackend final : public Backend {
   }
 
   void sample(SampledToken* tokens, const float* logits, const SampleRequest* requests, int64_t R, int64_t V) override {
-    guarded([&] { cuda::sample(*this, stream(), tokens, logits, requests, R, V); });
+    guarded([&] { sampler_.sample(stream(), tokens, logits, requests, R, V); });
   }
+
+  int64_t recorded_rows(int64_t rows) const override { return cuda::recorded_rows(rows); }
+  void replay(uint64_t key, const std::function<void()>& work) override {
+    guarded([&] { recordings_.replay(key, memory_.num_blocks_so_far(), work); });
+  }
+  int64_t num_replays() const override { return recordings_.num_replays(); }
 
   double sum_squares(ConstTypedPointer values, int64_t count) override {
     return guarded([&] {
@@ -282,10 +297,17 @@ class CudaBackend final : public Backend {
     try {
       return call();
     } catch (const Error& error) {
-      if (error.code() != ErrorCode::kDeviceLost) throw;
+      // What a recording refuses did not happen on the device.
+      if (error.code() != ErrorCode::kDeviceLost || recordings_.is_recording()) throw;
+      if (!failure_.empty()) throw;  // by a call inside this one
       failure_ = error.op() + ": " + error.what();
       throw Error(error.code(), error.op(), std::string(error.what()) + kAfterFailure);
     }
+  }
+
+  static int64_t plan_bytes(const PassLimits& limits) {
+    if (limits.kv_blocks > 0 && !limits.backward) return forward_plan_bytes(limits.tokens, limits.kv_blocks);
+    return attention_plan_bytes(limits.tokens, limits.backward);
   }
 
   // Of operations over the limits' rows, in floats.
@@ -302,7 +324,7 @@ class CudaBackend final : public Backend {
   // The one temporary array. Kernels run in order, so each may use all of it.
   float* scratch(int64_t floats) {
     if (floats > scratch_floats_) {
-      memory_.free(std::exchange(scratch_, nullptr));
+      free(std::exchange(scratch_, nullptr));
       scratch_floats_ = 0;
       scratch_ = memory_.allocate(floats * static_cast<int64_t>(sizeof(float)));
       scratch_floats_ = floats;
@@ -313,8 +335,10 @@ class CudaBackend final : public Backend {
   CudaBackendOptions options_;
   Gpu gpu_;
   Memory memory_;  // frees what is left
+  Recordings recordings_;
   Staging staging_;
   PlanArena plan_arena_;
+  Sampler sampler_;
   void* workspace_;
   void* sum_;  // on its way to the host
   Gemm gemm_;

@@ -4,6 +4,7 @@
 
 #include "base/dtype.h"
 #include "cuda/cublaslt.h"
+#include "cuda/emulation/emulation.h"
 
 namespace wideseek::cuda::cublaslt {
 
@@ -115,21 +116,24 @@ Status matmul(Handle, MatmulDesc desc, const void* alpha, const void* a, MatrixL
   const bool may_split = algorithm->data[0] == kSplits && algorithm->data[6] != 0;
   if (algorithm->data[0] != kTakesAll && !may_split) return kNotSupported;
   const float scale = *static_cast<const float*>(alpha), add = *static_cast<const float*>(beta);
-  const auto at = [](const MatrixLayout layout, uint64_t row, uint64_t col) {
-    return static_cast<int64_t>(row) + static_cast<int64_t>(col) * layout->leading_dimension;
+  const auto at = [](const MatrixLayoutState& layout, uint64_t row, uint64_t col) {
+    return static_cast<int64_t>(row) + static_cast<int64_t>(col) * layout.leading_dimension;
   };
   const bool ta = desc->transposed[0] != 0, tb = desc->transposed[1] != 0;
-  for (uint64_t j = 0; j < sizes.n; ++j) {
-    for (uint64_t i = 0; i < sizes.m; ++i) {
-      float sum = 0;
-      for (uint64_t k = 0; k < sizes.k; ++k) {
-        sum = std::fma(load(a, a_layout->type, ta ? at(a_layout, k, i) : at(a_layout, i, k)),
-                       load(b, b_layout->type, tb ? at(b_layout, j, k) : at(b_layout, k, j)), sum);
+  const MatrixLayoutState left = *a_layout, right = *b_layout, result = *d_layout;  // set anew for the next call
+  emulation::give([=] {
+    for (uint64_t j = 0; j < sizes.n; ++j) {
+      for (uint64_t i = 0; i < sizes.m; ++i) {
+        float sum = 0;
+        for (uint64_t k = 0; k < sizes.k; ++k) {
+          sum = std::fma(load(a, left.type, ta ? at(left, k, i) : at(left, i, k)),
+                         load(b, right.type, tb ? at(right, j, k) : at(right, k, j)), sum);
+        }
+        const int64_t out = at(result, i, j);
+        store(d, result.type, out, add == 0 ? scale * sum : std::fma(add, load(c, result.type, out), scale * sum));
       }
-      const int64_t out = at(d_layout, i, j);
-      store(d, d_layout->type, out, add == 0 ? scale * sum : std::fma(add, load(c, d_layout->type, out), scale * sum));
     }
-  }
+  });
   return kSuccess;
 }
 

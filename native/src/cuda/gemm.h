@@ -1,6 +1,11 @@
 // Matrix products of linear layers. Contracts: backend.h. Row-major; fp32 products are true fp32, bf16 ones accumulate
-// in fp32. One algorithm serves a layer whatever the number of rows, and it never splits the inner dimension, so the
-// bits of a row do not depend on the rows beside it.
+// in fp32. One algorithm, chosen for many rows, serves a layer whatever the number of rows, and it never splits the
+// inner dimension: then each element is one sum in the order of the algorithm's tiles, and the bits of a row do not
+// depend on the rows beside it. That last step is how such kernels are built, not what cuBLASLt's documentation
+// promises (a kernel might hand out the inner dimension by the number of tiles), so it is measured on every device and
+// library: device_product_rows_do_not_depend_on_the_batch, and generation_bench --onpolicy over a whole model. The
+// price is at few rows: tiles of 128 features leave most of the GPU idle in the narrower layers of a decode step, and
+// an algorithm that split the sum to fill it would give other bits. generation_bench --decode measures what is left.
 #pragma once
 
 #include <cstdint>

@@ -4,12 +4,16 @@
 
 #include <cstdint>
 #include <functional>
+#include <memory>
 #include <string>
 
 #include "cuda/gpu_facts.h"
 #include "cuda/platform.h"
 
 namespace wideseek::cuda {
+
+// What the stream was given between begin_recording and end_recording.
+using Recording = std::shared_ptr<void>;
 
 class Gpu {
  public:
@@ -40,6 +44,14 @@ class Gpu {
   void destroy_event(Event event) noexcept;
   void record(Event event);
   void wait(Event event);
+  // Until the recording ends, what the stream is given is kept and not run; nothing may wait or allocate. The work of a
+  // recording runs with the addresses and numbers that it was given.
+  void begin_recording();
+  Recording end_recording();
+  void abandon_recording() noexcept;
+  void run(const Recording& recording);
+  // As synchronize, also on a lost device.
+  void finish() noexcept;
   // Under emulation: fills memory with NaN bits, so that a read of what was not written shows; whether they still are.
   void poison(void* pointer, int64_t bytes);
   bool is_poisoned(const void* pointer, int64_t bytes) const;

@@ -96,6 +96,35 @@ void Gpu::destroy_event(Event event) noexcept { cudaEventDestroy(event); }
 void Gpu::record(Event event) { check(cudaEventRecord(event, stream_), "cudaEventRecord"); }
 void Gpu::wait(Event event) { check(cudaEventSynchronize(event), "cudaEventSynchronize"); }
 
+void Gpu::begin_recording() {
+  check(cudaStreamBeginCapture(stream_, cudaStreamCaptureModeThreadLocal), "cudaStreamBeginCapture");
+}
+
+Recording Gpu::end_recording() {
+  cudaGraph_t graph = nullptr;
+  check(cudaStreamEndCapture(stream_, &graph), "cudaStreamEndCapture");
+  cudaGraphExec_t executable = nullptr;
+  const cudaError_t status = cudaGraphInstantiateWithFlags(&executable, graph, 0);
+  cudaGraphDestroy(graph);
+  check(status, "cudaGraphInstantiate");
+  return {executable, [](cudaGraphExec_t own) { cudaGraphExecDestroy(own); }};
+}
+
+void Gpu::abandon_recording() noexcept {
+  cudaStreamCaptureStatus status = cudaStreamCaptureStatusNone;
+  cudaStreamIsCapturing(stream_, &status);
+  cudaGraph_t graph = nullptr;
+  if (status != cudaStreamCaptureStatusNone) cudaStreamEndCapture(stream_, &graph);
+  if (graph != nullptr) cudaGraphDestroy(graph);
+  cudaGetLastError();  // errors of a capture do not stick
+}
+
+void Gpu::run(const Recording& recording) {
+  check(cudaGraphLaunch(static_cast<cudaGraphExec_t>(recording.get()), stream_), "cudaGraphLaunch");
+}
+
+void Gpu::finish() noexcept { cudaStreamSynchronize(stream_); }
+
 void Gpu::poison(void*, int64_t) {}
 bool Gpu::is_poisoned(const void*, int64_t) const { return true; }
 

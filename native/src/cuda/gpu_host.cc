@@ -53,6 +53,10 @@ void check_alive(const char* op) {
   throw Error(ErrorCode::kDeviceLost, op, "cudaErrorIllegalAddress: emulated");
 }
 
+void refuse_in_recording(const char* op) {
+  WS_CHECK(!emulation::is_recording(), kInternal, op, "the stream is being recorded");
+}
+
 }  // namespace
 
 void set_emulated_free_bytes(int64_t bytes) { bytes_left = bytes; }
@@ -67,8 +71,14 @@ Gpu::Gpu(int index) {
   pinned_copies.clear();
 }
 Gpu::~Gpu() = default;
-void* Gpu::allocate(int64_t bytes) { return take(bytes); }
-void* Gpu::allocate_host(int64_t bytes) { return take(bytes); }
+void* Gpu::allocate(int64_t bytes) {
+  refuse_in_recording("allocate");
+  return take(bytes);
+}
+void* Gpu::allocate_host(int64_t bytes) {
+  refuse_in_recording("allocate");
+  return take(bytes);
+}
 void Gpu::release(void* pointer) noexcept { ::operator delete(pointer, kAlignment); }
 void Gpu::release_host(void* pointer) noexcept {
   pinned_copies.clear();  // some may come from there
@@ -81,6 +91,7 @@ void Gpu::upload(void* device, const void* host, int64_t bytes) {
   copy(device, host, bytes);
 }
 void Gpu::upload_pinned(void* device, const void* host, int64_t bytes) {
+  refuse_in_recording("upload");
   copy(device, host, bytes);
   const auto* source = static_cast<const std::byte*>(host);
   pinned_copies.push_back({source, {source, source + bytes}, ++now});
@@ -91,13 +102,18 @@ void Gpu::download(void* host, const void* device, int64_t bytes) {
 }
 void Gpu::copy(void* out, const void* source, int64_t bytes) {
   check_alive("copy");
-  if (bytes > 0) std::memcpy(out, source, static_cast<size_t>(bytes));
+  emulation::give([=] {
+    if (bytes > 0) std::memcpy(out, source, static_cast<size_t>(bytes));
+  });
 }
 void Gpu::zero(void* pointer, int64_t bytes) {
   check_alive("zero");
-  if (bytes > 0) std::memset(pointer, 0, static_cast<size_t>(bytes));
+  emulation::give([=] {
+    if (bytes > 0) std::memset(pointer, 0, static_cast<size_t>(bytes));
+  });
 }
 void Gpu::synchronize() {
+  refuse_in_recording("synchronize");
   ++num_waits;
   check_alive("synchronize");
   finish_copies(now);
@@ -113,6 +129,16 @@ void Gpu::wait(Event event) {
   check_alive("wait");
   finish_copies(recorded[event]);
 }
+void Gpu::begin_recording() { emulation::begin_recording(); }
+Recording Gpu::end_recording() {
+  return std::make_shared<std::vector<std::function<void()>>>(emulation::end_recording());
+}
+void Gpu::abandon_recording() noexcept { emulation::end_recording(); }
+void Gpu::run(const Recording& recording) {
+  check_alive("run");
+  for (const auto& work : *static_cast<const std::vector<std::function<void()>>*>(recording.get())) work();
+}
+void Gpu::finish() noexcept {}
 void Gpu::poison(void* pointer, int64_t bytes) { std::memset(pointer, 0xff, static_cast<size_t>(bytes)); }
 bool Gpu::is_poisoned(const void* pointer, int64_t bytes) const {
   const auto* first = static_cast<const unsigned char*>(pointer);

@@ -50,7 +50,7 @@ void* Memory::allocate(int64_t bytes) {
                " are free, this engine holds " + mebibytes(info_.allocated_bytes) +
                "; lower maxTrainTokens or kvCacheTokens, set recompute, or store weights as bfloat16");
   gpu_.poison(pointer, size);
-  live_[pointer] = {bytes, size, false};
+  live_[pointer] = {bytes, size, false, ++num_blocks_so_far_};
   info_.allocated_bytes += size;
   info_.peak_bytes = std::max(info_.peak_bytes, info_.allocated_bytes);
   return pointer;
@@ -62,7 +62,7 @@ void* Memory::allocate_host(int64_t bytes) {
   WS_CHECK(pointer != nullptr, kOutOfMemory, "allocate",
            "could not pin " + mebibytes(bytes) + " of host memory for the optimizer; keep its state on the GPU");
   gpu_.poison(pointer, size);
-  live_[pointer] = {bytes, size, true};
+  live_[pointer] = {bytes, size, true, ++num_blocks_so_far_};
   on_host_[static_cast<std::byte*>(pointer)] = size;
   return pointer;
 }
@@ -86,6 +86,11 @@ void Memory::free(void* pointer) {
   } else {
     gpu_.release(pointer);
   }
+}
+
+int64_t Memory::number_of(void* pointer) const {
+  const auto found = live_.find(pointer);
+  return found == live_.end() ? 0 : found->second.number;
 }
 
 bool Memory::is_on_host(const void* pointer) const {

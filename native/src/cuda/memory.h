@@ -30,6 +30,9 @@ class Memory {
   bool is_on_host(const void* pointer) const;
   // Device memory alone; blocks that only wait for reuse are not counted.
   MemoryInfo info() const { return info_; }
+  // Blocks are numbered in the order in which they were handed out, from 1.
+  int64_t num_blocks_so_far() const { return num_blocks_so_far_; }
+  int64_t number_of(void* pointer) const;
   int64_t num_device_allocations() const { return num_device_allocations_; }
 
  private:
@@ -37,6 +40,7 @@ class Memory {
     int64_t bytes;  // asked for
     int64_t size;   // its class
     bool on_host;
+    int64_t number;
   };
   void release_kept();
 
@@ -46,6 +50,7 @@ class Memory {
   std::map<int64_t, std::vector<void*>> kept_;   // by size class
   MemoryInfo info_{};
   int64_t num_device_allocations_ = 0;
+  int64_t num_blocks_so_far_ = 0;
 };
 
 }  // namespace wideseek::cuda

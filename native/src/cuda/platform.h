@@ -93,7 +93,7 @@ using Event = int;
 template <typename... Params, typename... Args>
 void launch(void (*kernel)(Params...), const Launch& where, Stream, Args... args) {
   if (where.grid.x == 0 || where.grid.y == 0 || where.grid.z == 0) return;
-  emulation::run_grid(where.grid, where.block, where.shared_bytes, [=] { kernel(args...); });
+  emulation::give([=] { emulation::run_grid(where.grid, where.block, where.shared_bytes, [=] { kernel(args...); }); });
 }
 #else
 using Stream = cudaStream_t;

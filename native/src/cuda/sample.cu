@@ -339,49 +339,61 @@ std::vector<Penalty> list_penalties(const SampleRequest* requests, int64_t R, in
   return penalties;
 }
 
-struct Statistics {
-  Statistics(Backend& backend, const float* logits, const SampleRequest* requests, int64_t R, int64_t V)
-      : max(backend, R), log_sum(backend, R), entropy(backend, R) {
-    for (int64_t first = 0, end; first < R; first = end) {  // runs of one temperature
-      const float temperature = temperature_of(requests[first]);
-      for (end = first + 1; end < R && temperature_of(requests[end]) == temperature;) ++end;
-      backend.logprob_forward(nullptr, max.get() + first, log_sum.get() + first, entropy.get() + first,
-                              logits + first * V, Targets{}, end - first, V, temperature);
-    }
-  }
-  DeviceArray<float> max, log_sum, entropy;
-};
+template <typename T>
+void grow(Backend& backend, DeviceArray<T>& array, int64_t count) {
+  if (count <= array.count()) return;
+  array = DeviceArray<T>();
+  array = DeviceArray<T>(backend, count);
+}
 
 }  // namespace
 
-void sample(Backend& backend, Stream stream, SampledToken* tokens, const float* logits, const SampleRequest* requests,
-            int64_t R, int64_t V) {
+void Sampler::reserve(int64_t R) {
+  grow(backend_, draws_, R * static_cast<int64_t>(sizeof(Draw)));
+  grow(backend_, tokens_, R);
+  grow(backend_, statistics_, 6 * R);
+}
+
+Sampler::Statistics Sampler::measure(float* memory, const float* logits, const SampleRequest* requests, int64_t R,
+                                     int64_t V) {
+  const Statistics all{memory, memory + R, memory + 2 * R};
+  for (int64_t first = 0, end; first < R; first = end) {  // runs of one temperature
+    const float temperature = temperature_of(requests[first]);
+    for (end = first + 1; end < R && temperature_of(requests[end]) == temperature;) ++end;
+    backend_.logprob_forward(nullptr, all.max + first, all.log_sum + first, all.entropy + first, logits + first * V,
+                             Targets{}, end - first, V, temperature);
+  }
+  return all;
+}
+
+void Sampler::sample(Stream stream, SampledToken* tokens, const float* logits, const SampleRequest* requests, int64_t R,
+                     int64_t V) {
   if (R == 0) return;
+  reserve(R);
   std::vector<Draw> draws;
   for (int64_t r = 0; r < R; ++r) draws.push_back(draw_of(requests[r], V));
-  DeviceArray<Draw> device_draws(backend, R);
-  DeviceArray<SampledToken> device_tokens(backend, R);
-  backend.upload(device_draws.get(), draws.data(), device_draws.bytes());
-  const Statistics plain(backend, logits, requests, R, V);
+  auto* const device_draws = reinterpret_cast<Draw*>(draws_.get());
+  backend_.upload(device_draws, draws.data(), R * static_cast<int64_t>(sizeof(Draw)));
+  const Statistics plain = measure(statistics_.get(), logits, requests, R, V);
   const auto draw_tokens = [&](const float* from, const Statistics& statistics) {
-    launch(sample_kernel, {static_cast<unsigned>(R), kBlock}, stream, device_tokens.get(), from, statistics.max.get(),
-           statistics.log_sum.get(), device_draws.get(), V);
+    launch(sample_kernel, {static_cast<unsigned>(R), kBlock}, stream, tokens_.get(), from, statistics.max,
+           statistics.log_sum, device_draws, V);
   };
   const std::vector<Penalty> penalties = list_penalties(requests, R, V);
   if (penalties.empty()) {
     draw_tokens(logits, plain);
   } else {
-    DeviceArray<float> penalized(backend, R * V);
-    DeviceArray<Penalty> device_penalties(backend, static_cast<int64_t>(penalties.size()));
-    backend.copy(penalized.get(), logits, penalized.bytes());
-    backend.upload(device_penalties.get(), penalties.data(), device_penalties.bytes());
-    launch(penalize_kernel, over(device_penalties.count()), stream, penalized.get(), device_penalties.get(),
-           device_penalties.count());
-    draw_tokens(penalized.get(), Statistics(backend, penalized.get(), requests, R, V));
+    const auto count = static_cast<int64_t>(penalties.size());
+    grow(backend_, penalized_, R * V);
+    grow(backend_, penalties_, count * static_cast<int64_t>(sizeof(Penalty)));
+    auto* const device_penalties = reinterpret_cast<Penalty*>(penalties_.get());
+    backend_.copy(penalized_.get(), logits, R * V * static_cast<int64_t>(sizeof(float)));
+    backend_.upload(device_penalties, penalties.data(), count * static_cast<int64_t>(sizeof(Penalty)));
+    launch(penalize_kernel, over(count), stream, penalized_.get(), device_penalties, count);
+    draw_tokens(penalized_.get(), measure(statistics_.get() + 3 * R, penalized_.get(), requests, R, V));
   }
-  launch(logprob_kernel, over(R), stream, device_tokens.get(), logits, plain.max.get(), plain.log_sum.get(),
-         device_draws.get(), R, V);
-  backend.download(tokens, device_tokens.get(), device_tokens.bytes());
+  launch(logprob_kernel, over(R), stream, tokens_.get(), logits, plain.max, plain.log_sum, device_draws, R, V);
+  backend_.download(tokens, tokens_.get(), R * static_cast<int64_t>(sizeof(SampledToken)));
 }
 
 }  // namespace wideseek::cuda

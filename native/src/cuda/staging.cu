@@ -23,16 +23,29 @@ Staging::~Staging() {
 }
 
 void Staging::upload(void* device, const void* host, int64_t bytes) {
-  constexpr int64_t kAlignment = 64;
   for (int64_t done = 0; done < bytes;) {
     if (used_ == kPartBytes) begin_next_part();
     const int64_t count = std::min(bytes - done, kPartBytes - used_);
-    std::byte* const staged = memory_ + static_cast<int64_t>(part_) * kPartBytes + used_;
+    std::byte* const staged = take(count);
     std::memcpy(staged, static_cast<const std::byte*>(host) + done, static_cast<size_t>(count));
     gpu_.upload_pinned(static_cast<std::byte*>(device) + done, staged, count);
-    used_ = std::min(ceil_div(used_ + count, kAlignment) * kAlignment, kPartBytes);
     done += count;
   }
+}
+
+void Staging::download(void* host, const void* device, int64_t bytes) {
+  if (used_ + bytes > kPartBytes) begin_next_part();
+  std::byte* const staged = take(bytes);
+  gpu_.copy(staged, device, bytes);
+  gpu_.synchronize();
+  std::memcpy(host, staged, static_cast<size_t>(bytes));
+}
+
+std::byte* Staging::take(int64_t bytes) {
+  constexpr int64_t kAlignment = 64;
+  std::byte* const taken = memory_ + static_cast<int64_t>(part_) * kPartBytes + used_;
+  used_ = std::min(ceil_div(used_ + bytes, kAlignment) * kAlignment, kPartBytes);
+  return taken;
 }
 
 void Staging::begin_next_part() {

@@ -1,4 +1,5 @@
-// Pinned host memory through which uploads go, so that none waits for the device. Owns the memory, not what is
+// Pinned host memory through which uploads go, so that none waits for the device, and small downloads, so that each
+// waits once. Owns the memory, not what is
 // uploaded.
 #pragma once
 
@@ -15,6 +16,7 @@ class Staging {
  public:
   static constexpr int64_t kPartBytes = int64_t{4} << 20;
   static constexpr int kParts = 4;
+  static constexpr int64_t kMaxDownloadBytes = int64_t{64} << 10;
 
   explicit Staging(Gpu& gpu);
   ~Staging();
@@ -23,6 +25,8 @@ class Staging {
 
   // In stream order; `host` has been read when this returns.
   void upload(void* device, const void* host, int64_t bytes);
+  // Waits for the stream, once.
+  void download(void* host, const void* device, int64_t bytes);
 
  private:
   struct Part {
@@ -30,6 +34,8 @@ class Staging {
     bool is_recorded = false;
   };
   void begin_next_part();
+  // The next `bytes` of the part.
+  std::byte* take(int64_t bytes);
 
   Gpu& gpu_;
   std::byte* memory_ = nullptr;

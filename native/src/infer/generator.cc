@@ -76,6 +76,7 @@ void Generator::step(uint64_t policy_version) {
   stats_.num_computed_tokens += static_cast<int64_t>(token_ids_.size());
   scheduler_.complete_step();
   const SampledToken* tokens = tokens_.data();
+  not_finite_.clear();
   for (const ScheduledSlice& slice : sampling) {
     const uint64_t id = slice.sequence->id;
     try {
@@ -88,6 +89,7 @@ void Generator::step(uint64_t policy_version) {
 }
 
 void Generator::forward(const std::vector<ScheduledSlice>& plan) {
+  bool is_decode = true;
   token_ids_.clear();
   slices_.clear();
   logit_rows_.clear();
@@ -100,6 +102,7 @@ void Generator::forward(const std::vector<ScheduledSlice>& plan) {
     token_ids_.insert(token_ids_.end(), sequence.draft.begin(), sequence.draft.begin() + slice.num_drafts);
     slices_.push_back(
         {first_row, slice.num_rows + slice.num_drafts, sequence.num_computed, sequence.block_table.data()});
+    is_decode = is_decode && slice.num_rows == 1 && slice.wants_logits();
     if (!slice.wants_logits()) continue;
     const GenerateRequest& request = entries_.at(keys_.at(sequence.id)).request;
     for (int64_t draft = 0; draft <= slice.num_drafts; ++draft) {
@@ -113,7 +116,8 @@ void Generator::forward(const std::vector<ScheduledSlice>& plan) {
   tokens_.resize(draws_.size());
   const InferenceBatch batch{token_ids_.data(),  static_cast<int64_t>(token_ids_.size()),
                              slices_.data(),     static_cast<int64_t>(slices_.size()),
-                             logit_rows_.data(), static_cast<int64_t>(logit_rows_.size())};
+                             logit_rows_.data(), static_cast<int64_t>(logit_rows_.size()),
+                             is_decode};
   model_.forward(batch, cache_, [&](int64_t first, int64_t count, const float* logits) {
     backend_.sample(tokens_.data() + first, logits, draws_.data() + first, count, model_.config().vocab_size);
   });
@@ -127,8 +131,7 @@ void Generator::append(Sequence& sequence, const SampledToken* tokens, int64_t n
   int64_t num_right = 0;
   for (;; ++num_right) {
     const SampledToken& token = tokens[num_right];
-    WS_CHECK(token.token_id != SampledToken::kNotFinite, kInternal, kOp,
-             "the model gave a logit that is not finite; check the weights");
+    if (token.token_id == SampledToken::kNotFinite) throw_not_finite(sequence);
     scheduler_.append(sequence, token.token_id);
     entry.logprobs.push_back(token.logprob);
     ++stats_.num_generated_tokens;
@@ -147,6 +150,13 @@ void Generator::append(Sequence& sequence, const SampledToken* tokens, int64_t n
   if (num_drafts > 0) entry.lookup.tell(num_drafts, num_right);
   sequence.draft =
       entry.lookup.propose(sequence.token_ids, std::min(entry.lookup.num_worth(), options_.max_draft_tokens));
+}
+
+void Generator::throw_not_finite(const Sequence& sequence) {
+  // Once a step: if weights are at fault, all of its sequences fail.
+  if (not_finite_.empty()) not_finite_ = model_.find_not_finite(sequence.token_ids, sequence.block_table, cache_);
+  throw Error(ErrorCode::kInternal, kOp,
+              "the model gave a logit that is not finite: " + not_finite_ + "; check the weights");
 }
 
 void Generator::finish(Sequence& sequence, FinishReason reason, uint64_t policy_version) {

@@ -6,6 +6,7 @@
 #include <functional>
 #include <map>
 #include <memory>
+#include <string>
 #include <vector>
 
 #include "infer/block_manager.h"
@@ -96,6 +97,8 @@ class Generator {
   void forward(const std::vector<ScheduledSlice>& plan);
   // Appends the tokens of one sequence, of which `num_drafts` were guessed, as far as the guesses are right.
   void append(Sequence& sequence, const SampledToken* tokens, int64_t num_drafts, uint64_t policy_version);
+  // Throws kInternal with the layer where it began.
+  [[noreturn]] void throw_not_finite(const Sequence& sequence);
   void finish(Sequence& sequence, FinishReason reason, uint64_t policy_version);
   // Frees the sequence and hands back its request.
   Entry take(uint64_t sequence_id);
@@ -117,6 +120,7 @@ class Generator {
   std::vector<int32_t> logit_rows_;
   std::vector<SampleRequest> draws_;
   std::vector<SampledToken> tokens_;
+  std::string not_finite_;  // where it began; empty: not known
 };
 
 }  // namespace wideseek

@@ -1,4 +1,4 @@
-// Weights of a model: allocation, access by parameter, initialisation; and the inference forward pass.
+// Weights of a model: allocation, access by parameter, initialisation; and the cache of keys and values.
 #include "model/model.h"
 
 #include <algorithm>
@@ -7,8 +7,6 @@
 #include "base/arena.h"
 #include "base/error.h"
 #include "base/rng.h"
-#include "model/experts.h"
-#include "model/lm_head.h"
 #include "model/rope_table.h"
 #include "model/state.h"
 
@@ -29,32 +27,6 @@ int64_t checked_index(int64_t index, const ParameterTable& table) {
 
 int64_t kv_layer_elements_per_block(const ModelConfig& config) {
   return KvCache::kBlockTokens * config.num_kv_heads * config.head_dim;
-}
-
-struct InferenceWorkspace {
-  TypedPointer x, qkv, attention_output;     // max_rows rows
-  TypedPointer normed, activation, gate_up;  // a chunk of them
-  ExpertScratch experts;
-  TypedPointer gathered;  // a chunk of LM-head rows
-  float* logits;
-};
-
-InferenceWorkspace plan_inference(Arena& arena, const Model::State& model, int64_t max_rows) {
-  const ModelConfig& config = model.config;
-  const DType dtype = model.backend.activation_dtype();
-  const int64_t layer_rows = std::min(max_rows, model.backend.chunk_sizes().layer_rows);
-  const int64_t logit_rows = std::min(max_rows, lm_head_chunk_rows(model));
-  InferenceWorkspace work{};
-  work.x = arena.take(max_rows * config.hidden_size, dtype);
-  work.qkv = arena.take(max_rows * model.attention.qkv_size(), dtype);
-  work.attention_output = arena.take(max_rows * config.num_heads * config.head_dim, dtype);
-  work.normed = arena.take(layer_rows * config.hidden_size, dtype);
-  work.activation = arena.take(activation_elements(config, layer_rows), dtype);
-  work.gate_up = arena.take(2 * activation_elements(config, layer_rows), dtype);
-  work.experts = plan_experts(arena, model, layer_rows);
-  work.gathered = arena.take(logit_rows * config.hidden_size, dtype);
-  work.logits = arena.take_floats(logit_rows * config.vocab_size);
-  return work;
 }
 
 }  // namespace
@@ -266,78 +238,6 @@ void Model::initialize(uint64_t seed, double std) {
       std::fill(values.begin(), values.end(), parameter.name.ends_with(".bias") ? 0.0f : 1.0f);
     }
     state_->write_fp32(static_cast<int64_t>(index), values.data());
-  }
-}
-
-void Model::reserve_inference(int64_t max_rows, int64_t max_context) {
-  State& state = *state_;
-  WS_CHECK(max_rows > 0 && max_context > 0, kInvalidArgument, "Model::reserve_inference",
-           "max_rows and max_context: got " + std::to_string(max_rows) + " and " + std::to_string(max_context) +
-               ", must be at least 1");
-  state.reserve_positions(max_context);
-  state.max_context = std::max(state.max_context, max_context);
-  if (max_rows <= state.max_rows) return;
-  state.max_rows = 0;
-  state.workspace = DeviceArray<std::byte>();
-  Arena size(nullptr);
-  plan_inference(size, state, max_rows);
-  state.workspace = DeviceArray<std::byte>(state.backend, size.used());
-  state.row_indices = DeviceArray<int32_t>(state.backend, 3 * max_rows);
-  state.max_rows = max_rows;
-}
-
-void Model::forward(const InferenceBatch& batch, KvCache& cache, const UseLogits& use) {
-  State& state = *state_;
-  Backend& backend = state.backend;
-  const ModelConfig& config = state.config;
-  constexpr const char* kOp = "Model::forward";
-  const int64_t rows = batch.num_rows;
-  WS_CHECK(rows <= state.max_rows && batch.num_logit_rows <= state.max_rows, kInvalidArgument, kOp,
-           "rows and logit rows: got " + std::to_string(rows) + " and " + std::to_string(batch.num_logit_rows) +
-               ", limit is the reserved " + std::to_string(state.max_rows));
-  if (rows == 0) return;
-  std::vector<int32_t> positions(static_cast<size_t>(rows));
-  for (int64_t s = 0; s < batch.num_sequences; ++s) {
-    const SequenceSlice& slice = batch.sequences[s];
-    const int64_t context = slice.first_position + slice.num_rows;
-    WS_CHECK(context <= state.max_context, kInvalidArgument, kOp,
-             "context: got " + std::to_string(context) + " tokens, limit is the reserved " +
-                 std::to_string(state.max_context));
-    for (int64_t i = 0; i < slice.num_rows; ++i) {
-      positions[slice.first_row + i] = static_cast<int32_t>(slice.first_position + i);
-    }
-  }
-  for (int64_t row = 0; row < rows; ++row) {
-    const int32_t token = batch.token_ids[row];
-    WS_CHECK(token >= 0 && token < config.vocab_size, kInvalidArgument, kOp,
-             "token id at row " + std::to_string(row) + ": got " + std::to_string(token) + ", vocab_size is " +
-                 std::to_string(config.vocab_size));
-  }
-
-  Arena arena(state.workspace.get());
-  const InferenceWorkspace work = plan_inference(arena, state, state.max_rows);
-  int32_t* token_ids = state.row_indices.get();
-  int32_t* device_positions = token_ids + state.max_rows;
-  int32_t* logit_rows = device_positions + state.max_rows;
-  backend.upload(token_ids, batch.token_ids, rows * static_cast<int64_t>(sizeof(int32_t)));
-  backend.upload(device_positions, positions.data(), rows * static_cast<int64_t>(sizeof(int32_t)));
-  backend.upload(logit_rows, batch.logit_rows, batch.num_logit_rows * static_cast<int64_t>(sizeof(int32_t)));
-
-  const auto attention = backend.plan_attention(state.attention, batch.sequences, batch.num_sequences);
-  const RowBatch row_batch{rows, token_ids, device_positions, *attention};
-  const LayerActivations activations{work.x, work.qkv, work.attention_output, nullptr, work.x, {}};
-  const LayerScratch scratch{work.normed, work.activation, work.gate_up, work.qkv, {}, {}, work.experts};
-  backend.embedding_forward(work.x, state.matrix(state.table.embedding), token_ids, rows);
-  for (int64_t layer = 0; layer < config.num_layers; ++layer) {
-    layer_forward(state, layer, activations, scratch, work.x, cache.layer(layer).blocks, row_batch);
-  }
-
-  const int64_t chunk_rows = lm_head_chunk_rows(state);
-  for (int64_t first = 0; first < batch.num_logit_rows; first += chunk_rows) {
-    const int64_t count = std::min(chunk_rows, batch.num_logit_rows - first);
-    // The gathered rows are normed in place.
-    lm_head_logits(state, work.logits, work.gathered, work.gathered, work.x, logit_rows + first, count);
-    use(first, count, work.logits);
   }
 }
 

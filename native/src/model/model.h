@@ -29,6 +29,8 @@ struct InferenceBatch {
   int64_t num_sequences;
   const int32_t* logit_rows;  // rows whose logits are wanted
   int64_t num_logit_rows;
+  // One of many steps of this kind, whose rows all give logits: the device may record it.
+  bool is_repeated = false;
 };
 
 // Keys and values of all layers in fixed-size blocks. Owns the memory, not who uses which block (infer/block_manager).
@@ -78,11 +80,19 @@ class Model {
   using UseLogits = std::function<void(int64_t first, int64_t count, const float* logits)>;
   void reserve_inference(int64_t max_rows, int64_t max_context);
   void forward(const InferenceBatch& batch, KvCache& cache, const UseLogits& use);
+  // Where a value that is not finite began, as the end of a sentence: computes tokens [0, n) of a sequence again, over
+  // its keys and values in the blocks of `block_table`, and looks at what every layer gives.
+  std::string find_not_finite(const std::vector<int32_t>& token_ids, const std::vector<int32_t>& block_table,
+                              KvCache& cache);
 
   struct State;
   State& state();
 
  private:
+  // Shows the output [num_rows, hidden_size] of the embedding (layer -1) and of each layer.
+  using UseLayer = std::function<void(int64_t layer, ConstTypedPointer x)>;
+  void forward(const InferenceBatch& batch, KvCache& cache, const UseLogits& use, const UseLayer& use_layer);
+
   std::unique_ptr<State> state_;
 };
 

@@ -5,7 +5,9 @@
 #include <algorithm>
 #include <deque>
 #include <memory>
+#include <optional>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "base/error.h"
@@ -52,6 +54,7 @@ Block block;
 Thread* current = nullptr;
 ThreadOrder thread_order = ThreadOrder::kFirstToLast;
 int capability = 9;
+std::optional<std::vector<std::function<void()>>> recorded;  // while a recording is on
 
 void wait(Wait what) {
   current->wait = what;
@@ -169,6 +172,21 @@ void run_grid(dim3 grid, dim3 block_size, int64_t shared_bytes, const std::funct
     }
   }
 }
+
+void give(std::function<void()> work) {
+  if (recorded) {
+    recorded->push_back(std::move(work));
+  } else {
+    work();
+  }
+}
+void begin_recording() { recorded.emplace(); }
+std::vector<std::function<void()>> end_recording() {
+  auto all = recorded ? std::move(*recorded) : std::vector<std::function<void()>>();
+  recorded.reset();
+  return all;
+}
+bool is_recording() { return recorded.has_value(); }
 
 std::byte* dynamic_shared() {
   const auto first = reinterpret_cast<uintptr_t>(block.shared.data());

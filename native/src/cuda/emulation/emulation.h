@@ -10,6 +10,7 @@
 #include <cstring>
 #include <functional>
 #include <type_traits>
+#include <vector>
 
 #define __global__
 #define __device__
@@ -51,6 +52,13 @@ int compute_capability();
 // Calls `thread` once for every thread of every block. Throws what a thread throws, and kInternal if the threads of a
 // block wait for different barriers.
 void run_grid(dim3 grid, dim3 block, int64_t shared_bytes, const std::function<void()>& thread);
+
+// Does the stream's work now, or between begin and end keeps it for whoever has the recording: with the addresses and
+// numbers that it was given.
+void give(std::function<void()> work);
+void begin_recording();
+std::vector<std::function<void()>> end_recording();
+bool is_recording();
 
 // Dynamic shared memory of the block that runs; filled with NaN bits before a block begins.
 std::byte* dynamic_shared();
