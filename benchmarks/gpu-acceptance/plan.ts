@@ -100,7 +100,10 @@ export function planRun({ root, node, python, dryRun }: PlanOptions): Stage[] {
   const correctness: Stage = [
     [
       { ...goldenOnCpu, needsGpu: false },
-      { name: "native tests", seconds: 50, command: binary("wideseek_native_test"), args: tests(), judge: judgeTests },
+      {
+        ...{ name: "native tests", command: binary("wideseek_native_test"), args: tests(), judge: judgeTests },
+        seconds: dryRun ? 180 : 50, // the emulation is slow
+      },
       golden("golden float32", 35, device),
       golden("golden bfloat16", 20, device, "--dtype", "bfloat16"),
     ],
