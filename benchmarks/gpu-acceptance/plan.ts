@@ -108,7 +108,15 @@ export function planRun({ root, node, python, dryRun }: PlanOptions): Stage[] {
       golden("golden bfloat16", 20, device, "--dtype", "bfloat16"),
     ],
     [
-      agreement("golden bfloat16, PyTorch", 25, "golden", "--device", device, "--data", join(root, "shared/golden")),
+      agreement(
+        "golden bfloat16, PyTorch",
+        dryRun ? 120 : 30,
+        "golden",
+        "--device",
+        device,
+        "--data",
+        join(root, "shared/golden"),
+      ),
       ...(dryRun ? [trueShape("nano", 60)] : [trueShape("qwen3-0.6b", 30), trueShape("qwen3-4b", 70)]),
     ],
     [sanitizer("memcheck"), sanitizer("racecheck")],
