@@ -127,12 +127,23 @@ export function planRun({ root, node, python, dryRun, part }: PlanOptions): Stag
   const correctness: Stage = [
     [
       { ...goldenOnCpu, needsGpu: false },
-      { name: "native tests", seconds: 50, command: binary("wideseek_native_test"), args: tests(), judge: judgeTests },
+      {
+        ...{ name: "native tests", command: binary("wideseek_native_test"), args: tests(), judge: judgeTests },
+        seconds: dryRun ? 180 : 50, // the emulation is slow
+      },
       golden("golden float32", 35, device),
       golden("golden bfloat16", 20, device, "--dtype", "bfloat16"),
     ],
     [
-      agreement("golden bfloat16, PyTorch", 25, "golden", "--device", device, "--data", join(root, "shared/golden")),
+      agreement(
+        "golden bfloat16, PyTorch",
+        dryRun ? 120 : 30,
+        "golden",
+        "--device",
+        device,
+        "--data",
+        join(root, "shared/golden"),
+      ),
       ...(dryRun ? [trueShape("nano", 60)] : [trueShape("qwen3-0.6b", 30), trueShape("qwen3-4b", 70)]),
     ],
     [sanitizer("memcheck"), sanitizer("racecheck")],
