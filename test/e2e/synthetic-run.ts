@@ -64,6 +64,7 @@ export async function trainSynthetic(
     { directory, seed: SEED, configText: "", configHash: "synthetic", traces: { tokenIds: true } },
     policy,
   );
+  const straggling = new Set<string>();
   const order = new TaskOrder(SEED, data.trainTasks.length);
   const { limits } = config.agents;
   await trainLoop({
@@ -72,9 +73,20 @@ export async function trainSynthetic(
     run,
     options,
     seed: SEED,
-    taskAt: (cursor) => data.trainTasks[order.at(cursor)] as Task,
-    runEpisode: (request) =>
-      runPausableEpisode({ ...request, policy, chat: policy.chat, tools, limits, prompts: "compact" }),
+    taskAt: (cursor) => {
+      const task = data.trainTasks[order.at(cursor)] as Task;
+      if (cursor % 2 === 1) straggling.add(task.instanceId);
+      else straggling.delete(task.instanceId);
+      return task;
+    },
+    runEpisode: async (request) => {
+      const { task, sample, pause, resume } = request;
+      // Which episodes straggle must not depend on the machine: those that wait for the pause do.
+      if (pause && !resume && sample === 0 && straggling.has(task.instanceId) && !pause.aborted) {
+        await new Promise((resolve) => pause.addEventListener("abort", resolve));
+      }
+      return await runPausableEpisode({ ...request, policy, chat: policy.chat, tools, limits, prompts: "compact" });
+    },
     score: evenTokens.score,
     engineMetrics: async () => {
       stop?.onStep(run.step + 1);

@@ -56,9 +56,10 @@ export interface Agent {
   definitions: readonly ToolDefinition[];
   /**
    * Runs the calls of one turn together; results in call order. Rejects only when the episode must end, and with a
-   * PauseRequest when the agent must wait for what was paused.
+   * PauseRequest when the agent must wait for what was paused. `wereAbandoned`: a pause ended these very calls before,
+   * and may not do so again, or an agent with a slow tool would never go on.
    */
-  runCalls(calls: readonly ToolCall[]): Promise<CallResult[]>;
+  runCalls(calls: readonly ToolCall[], wereAbandoned: boolean): Promise<CallResult[]>;
   /** Goes on from here. */
   resume?: AgentState | undefined;
 }
@@ -141,6 +142,7 @@ export async function runAgent(agent: Agent, environment: AgentEnvironment): Pro
       trajectory.numMalformedCalls += errors.length;
       trajectory.errors.push(...errors.map((error) => `turn ${turn}: ${error}`));
     }
+    const wereAbandoned = isCounted;
     isCounted = false;
     if (cutOff && history.numTokens >= budget.contextTokens) {
       return stop("context", `turn ${turn}: the turn filled the context of ${budget.contextTokens} tokens`);
@@ -148,10 +150,10 @@ export async function runAgent(agent: Agent, environment: AgentEnvironment): Pro
     if (!cutOff && calls.length === 0 && errors.length === 0) return stop("answered");
     if (lastTurn) return stop("turns", `turn ${turn}: no final answer on the last turn`);
 
-    if (control.pause?.aborted) return pause();
+    if (control.pause?.aborted && !wereAbandoned) return pause();
     let results: CallResult[];
     try {
-      results = await agent.runCalls(calls);
+      results = await agent.runCalls(calls, wereAbandoned);
     } catch (error) {
       if (error instanceof PauseRequest) return pause();
       return stop(control.stopReason(error), `turn ${turn}: tools: ${errorMessage(error)}`);

@@ -16,7 +16,7 @@ import {
 } from "@wideseek/spec";
 import type { PromptMessage } from "@wideseek/text";
 import { type Agent, type AgentChat, type AgentOutcome, type CallResult, runAgent } from "./agent-loop.ts";
-import { EpisodeControl } from "./episode-control.ts";
+import { EpisodeControl, PauseRequest } from "./episode-control.ts";
 import { agentState, Delegation } from "./lead.ts";
 import { agentBudget, type Limits, type LimitsInput, limitsSchema } from "./limits.ts";
 import { runMessageAgent } from "./message-loop.ts";
@@ -68,7 +68,10 @@ export async function runEpisode({ policy, chat, sampling, ...request }: Episode
 }
 
 export interface PausableRequest extends EpisodeRequest {
-  /** When it aborts, each agent stops before it samples or runs the calls of its next turn; running tools end first. */
+  /**
+   * When it aborts, each agent stops before it samples or runs the calls of its next turn. Calls that run are ended and
+   * run again when the episode goes on.
+   */
   pause?: AbortSignal | undefined;
   /** Goes on from here; task, sample, seed and workflow must be those of the request. */
   resume?: PausedEpisode | undefined;
@@ -191,7 +194,7 @@ class Team {
       role: "single",
       prompt: this.#task.question,
       definitions: this.#tools.definitions("single", this.#task.language),
-      runCalls: (calls) => this.#runTools(calls, "single"),
+      runCalls: (calls, wereAbandoned) => this.#runTools(calls, "single", wereAbandoned),
       resume: this.#first,
     });
   }
@@ -202,7 +205,7 @@ class Team {
       role: "subagent",
       prompt: subtask,
       definitions: this.#tools.definitions("subagent", this.#task.language),
-      runCalls: (calls) => this.#runTools(calls, "subagent"),
+      runCalls: (calls, wereAbandoned) => this.#runTools(calls, "subagent", wereAbandoned),
       resume,
     });
   }
@@ -227,12 +230,20 @@ class Team {
     return runAgent({ ...agent, messages }, { ...shared, policy, chat, sampling, limits, texts });
   }
 
-  async #runTools(calls: readonly ToolCall[], role: "subagent" | "single"): Promise<CallResult[]> {
+  async #runTools(
+    calls: readonly ToolCall[],
+    role: "subagent" | "single",
+    wereAbandoned: boolean,
+  ): Promise<CallResult[]> {
     const { control, texts } = this.#environment;
-    const context = { role, language: this.#task.language, signal: control.signal };
+    const pause = wereAbandoned ? undefined : control.pause;
+    const signal = pause ? AbortSignal.any([control.signal, pause]) : control.signal;
+    const context = { role, language: this.#task.language, signal };
     // Joined before anything is thrown: no tool outlives its turn.
     const outcomes = await Promise.allSettled(calls.map(async (call) => this.#tools.run(call, context)));
     control.signal.throwIfAborted();
+    // What an ended call says of itself is not what the tool would have said.
+    if (pause?.aborted) throw new PauseRequest("the calls of this turn were ended");
     return outcomes.map((outcome) => {
       if (outcome.status === "rejected") {
         // A toolset must not reject; one that does costs the agent this result, not the episode.

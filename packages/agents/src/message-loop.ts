@@ -117,7 +117,7 @@ export async function runMessageAgent(agent: Agent, environment: MessageEnvironm
 
     let results: CallResult[];
     try {
-      results = await agent.runCalls(calls);
+      results = await agent.runCalls(calls, false);
     } catch (error) {
       return stop(control.stopReason(error), `turn ${turn}: tools: ${errorMessage(error)}`);
     }

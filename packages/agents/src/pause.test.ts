@@ -72,28 +72,41 @@ describe("pause", () => {
     }
   });
 
-  test("nothing begins once the pause is on, and running tools end first", async () => {
-    const pause = new AbortController();
+  test("running calls are ended, and run again once: then the next pause lets them end", async () => {
     const events: string[] = [];
-    const slow: Toolset = {
-      ...tools,
-      run: async (...args) => {
-        pause.abort();
-        await Promise.resolve();
-        events.push("tool ended");
-        return tools.run(...args);
-      },
-    };
     const policy = scripted(({ turn }) => {
       events.push(`turn ${turn}`);
-      return call("search", { q: turn });
+      return turn === 2 ? "done" : call("search", { q: turn });
     });
-    const result = await runPausableEpisode({
-      ...{ policy, chat, tools: slow, task, seed: 3n, prompts: "compact", workflow: "sa" },
-      pause: pause.signal,
-    });
-    expect(isPaused(result)).toBe(true);
-    expect(events).toEqual(["turn 1", "tool ended"]);
+    let pause = new AbortController();
+    let numCalls = 0;
+    const slow: Toolset = {
+      ...tools,
+      run: async (toolCall, context) => {
+        events.push("call");
+        numCalls += 1;
+        const { promise, resolve } = Promise.withResolvers<void>();
+        context.signal?.addEventListener("abort", () => resolve());
+        pause.abort();
+        // The first one would never end by itself.
+        if (numCalls === 1) await promise;
+        expect(context.signal?.aborted).toBe(numCalls === 1);
+        return numCalls === 1
+          ? { text: "ended", ok: false, numSearches: 1, numAccesses: 0 }
+          : tools.run(toolCall, context);
+      },
+    };
+    const request = { policy, chat, tools: slow, task, seed: 3n, prompts: "compact", workflow: "sa" } as const;
+    const first = (await runPausableEpisode({ ...request, pause: pause.signal })) as PausedEpisode;
+    expect(isPaused(first)).toBe(true);
+    expect(first.agents[0]?.trajectory).toMatchObject({ numTurns: 1, numSearches: 0, errors: [] });
+    pause = new AbortController();
+    const second = (await runPausableEpisode({ ...request, pause: pause.signal, resume: first })) as PausedEpisode;
+    expect(isPaused(second)).toBe(true);
+    expect(second.agents[0]?.trajectory).toMatchObject({ numTurns: 1, numSearches: 1 });
+    const end = (await runPausableEpisode({ ...request, resume: second })) as Episode;
+    expect(events).toEqual(["turn 1", "call", "call", "turn 2"]);
+    expect(end.trajectories[0]).toMatchObject({ stopReason: "answered", answer: "done", numSearches: 1 });
   });
 
   test("an abort of a paused episode rejects, and its time limit counts what it has used", async () => {
