@@ -255,8 +255,8 @@ class Backend {
                       int64_t V) = 0;
 
   // ---- steps that come again and again
-  // How many rows a step of `rows` is to have, so that few recordings serve all.
-  virtual int64_t recorded_rows(int64_t rows) const { return rows; }
+  // How many rows a step of `rows` is to have, so that few recordings serve all; 0: nothing is recorded.
+  virtual int64_t recorded_rows(int64_t /*rows*/) const { return 0; }
   // Runs `work`; or instead what it did when it last ran with this key, on the same addresses with what lies there now.
   // So for one key it must call the same operations with the same arguments, none of which waits. Recordings are
   // forgotten when memory that they may name is freed.
