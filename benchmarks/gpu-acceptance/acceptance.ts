@@ -44,6 +44,9 @@ const shown = firstLine("nvidia-smi", query) ?? firstLine("/usr/local/nvidia/bin
 const [gpuName, driver, memoryMiB, capability] = shown?.split(", ") ?? [];
 const gpu = gpuName === undefined ? null : { name: gpuName, driver, memoryMiB: Number(memoryMiB), capability };
 // A virtual environment's python3 is a link out of it: say where its packages are, as activating it would.
+if (process.env.WIDESEEK_PYTHON !== undefined && firstLine(python, ["--version"]) === undefined) {
+  throw new Error(`WIDESEEK_PYTHON=${python} does not run as a Python`);
+}
 const pythonPrefix = firstLine(python, ["-c", "import sys; print(sys.prefix)"]);
 const environment = {
   ...process.env,
@@ -92,6 +95,8 @@ function save(complete: boolean): void {
 
 interface Ended {
   code: number | null;
+  /** There is no such program. */
+  missing: boolean;
   timedOut: boolean;
   stdout: string;
   stderr: string;
@@ -103,8 +108,8 @@ const running = new Set<() => void>();
 /** Stops the program when its time is up; what it printed is kept. */
 async function execute({ command, args }: Program, seconds: number): Promise<Ended> {
   return await new Promise((done) => {
+    const ended: Ended = { code: null, missing: false, timedOut: false, stdout: "", stderr: "" };
     const child = spawn(command, args, { cwd: root, env: environment, detached: true });
-    const ended: Ended = { code: null, timedOut: false, stdout: "", stderr: "" };
     child.stdout.setEncoding("utf8").on("data", (text: string) => {
       ended.stdout += text;
     });
@@ -124,7 +129,8 @@ async function execute({ command, args }: Program, seconds: number): Promise<End
       running.delete(stop);
       done({ ...ended, code });
     };
-    child.on("error", (error) => {
+    child.on("error", (error: NodeJS.ErrnoException) => {
+      ended.missing = error.code === "ENOENT";
       ended.stderr += error.message;
       finish(null);
     });
@@ -159,7 +165,8 @@ function add(part: Part): void {
 async function run(program: Program): Promise<void> {
   const { name } = program;
   const none = { name, seconds: 0, lines: [], output: "" };
-  if (program.needsGpu !== false && gpu === null && !dryRun) {
+  const isNeeded = program.needsGpu === "always" || (program.needsGpu === undefined && !dryRun);
+  if (isNeeded && gpu === null) {
     add({ ...none, status: "no GPU", reason: noGpu });
     return;
   }
@@ -169,7 +176,11 @@ async function run(program: Program): Promise<void> {
     return;
   }
   const start = Date.now();
-  const { code, timedOut, stdout, stderr } = await execute(program, limit);
+  const { code, missing, timedOut, stdout, stderr } = await execute(program, limit);
+  if (missing) {
+    add({ ...none, status: "skipped", reason: `${program.command} is not there` });
+    return;
+  }
   const seconds = (Date.now() - start) / 1000;
   const lines = parseLines(stdout);
   const text = [...stdout.split("\n").filter((line) => !line.startsWith("{")), stderr].join("\n").trim();

@@ -11,7 +11,8 @@ export interface Program {
   args: string[];
   /** Of stdout, JSON lines and exit code; why it did not pass, or nothing. */
   judge?: (output: string, lines: Part["lines"]) => string | undefined;
-  needsGpu?: boolean;
+  /** Default: except in a dry run. */
+  needsGpu?: "always" | "never";
 }
 
 /** Programs one after the other. */
@@ -126,7 +127,7 @@ export function planRun({ root, node, python, dryRun, part }: PlanOptions): Stag
 
   const correctness: Stage = [
     [
-      { ...goldenOnCpu, needsGpu: false },
+      { ...goldenOnCpu, needsGpu: "never" },
       {
         ...{ name: "native tests", command: binary("wideseek_native_test"), args: tests(), judge: judgeTests },
         seconds: dryRun ? 180 : 50, // the emulation is slow
@@ -149,7 +150,7 @@ export function planRun({ root, node, python, dryRun, part }: PlanOptions): Stag
     [sanitizer("memcheck"), sanitizer("racecheck")],
   ];
   const timed: Program[] = [
-    { name: "memory-bound kernels", seconds: 35, command: binary("cuda_bench"), args: [] },
+    { name: "memory-bound kernels", seconds: 35, command: binary("cuda_bench"), args: [], needsGpu: "always" },
     ceilings,
     ...(dryRun
       ? [training("nano", 64, 20, "full")]
