@@ -162,7 +162,7 @@ void bench_attention(Bench& bench, Gpu& gpu) {
   const SequenceSlice slice{0, kRows, 0, table.data()};
   for (const AttentionShape& shape : {kShape, AttentionShape{14, 2, 64}}) {
     Arrays arrays(gpu);
-    const auto plan = plan_attention(*backend, shape, &slice, 1);
+    const auto plan = plan_attention(*backend, shape, &slice, 1, 0, nullptr, Splitting::kNever);
     const CudaAttentionPlan& own = cuda_plan(*plan);
     const int64_t in_head = kRows * shape.head_dim;
     const TypedPointer qkv = arrays.bf16(kRows * shape.qkv_size()), dqkv = arrays.bf16(kRows * shape.qkv_size());
@@ -175,18 +175,65 @@ void bench_attention(Bench& bench, Gpu& gpu) {
     const double flops = 2.0 * static_cast<double>(in_head * shape.num_heads) * (kRows + 1);
     if (bench.wanted("attention_forward_8_0")) {
       bench.run_products("attention_forward_8_0", shape.head_dim, flops,
-                         [&](Stream stream) { tensor_attention_forward(stream, out, lse, qkv, cache, own); });
+                         [&](Stream stream) { tensor_attention_forward(stream, out, lse, qkv, cache, own, nullptr); });
     }
-    attention_forward(gpu.stream(), out, lse, qkv, cache, *plan);
+    float* const forward_scratch = arrays.fp32(attention_forward_scratch(DType::kBFloat16, *plan));
+    attention_forward(gpu.stream(), out, lse, qkv, cache, *plan, forward_scratch);
     if (bench.wanted("attention_forward")) {
-      bench.run_products("attention_forward", shape.head_dim, flops,
-                         [&](Stream stream) { attention_forward(stream, out, lse, qkv, cache, *plan); });
+      bench.run_products("attention_forward", shape.head_dim, flops, [&](Stream stream) {
+        attention_forward(stream, out, lse, qkv, cache, *plan, forward_scratch);
+      });
     }
     if (bench.wanted("attention_backward")) {
       float* const scratch = arrays.fp32(attention_backward_scratch(*plan));
       bench.run_products("attention_backward", shape.head_dim, 2.5 * flops, [&](Stream stream) {
         attention_backward(stream, dqkv, dout, out, lse, qkv, cache, cache, *plan, scratch);
       });
+    }
+  }
+}
+
+// One new token of every sequence, in groups that have `shared` tokens in common. The bytes are keys and values, those
+// that a group has in common once.
+void bench_decode(Bench& bench, Gpu& gpu) {
+  struct Case {
+    const char* name;
+    int64_t sequences, length, group, shared;
+  };
+  const auto backend = create_cuda_backend({DType::kBFloat16, 0, false});
+  for (const Case& a : {Case{"decode_1x2k", 1, 2048, 1, 0},
+                        {"decode_1x30k", 1, 30720, 1, 0},
+                        {"decode_64x2k", 64, 2048, 1, 0},
+                        {"decode_64x30k", 64, 30720, 1, 0},
+                        {"decode_256x2k", 256, 2048, 1, 0},
+                        {"decode_256x30k", 256, 30720, 1, 0},
+                        {"decode_64x6k_8_share_4k", 64, 6144, 8, 4096},
+                        {"decode_256x30k_32_share_28k", 256, 30720, 32, 28672}}) {
+    if (!bench.wanted(a.name)) continue;
+    Arrays arrays(gpu);
+    const AttentionShape shape = kShape;
+    int32_t num_blocks = 0;
+    std::vector<std::vector<int32_t>> tables(static_cast<size_t>(a.sequences));
+    std::vector<SequenceSlice> slices;
+    for (int64_t s = 0; s < a.sequences; ++s) {
+      std::vector<int32_t>& table = tables[static_cast<size_t>(s)];
+      const std::vector<int32_t>& first = tables[static_cast<size_t>(s - s % a.group)];
+      for (int64_t b = 0; b < a.length / kKvBlockTokens; ++b) {
+        const bool is_shared = s % a.group > 0 && b < a.shared / kKvBlockTokens;
+        table.push_back(is_shared ? first[static_cast<size_t>(b)] : num_blocks++);
+      }
+      slices.push_back({s, 1, a.length - 1, table.data()});
+    }
+    const int64_t in_cache = int64_t{num_blocks} * kKvBlockTokens * shape.num_kv_heads * shape.head_dim;
+    const KvBlocks cache{arrays.bf16(in_cache), arrays.bf16(in_cache)};
+    const TypedPointer qkv = arrays.bf16(a.sequences * shape.qkv_size()),
+                       out = arrays.bf16(a.sequences * shape.num_heads * shape.head_dim);
+    for (const Splitting splitting : {Splitting::kAsNeeded, Splitting::kNever}) {
+      const auto plan = plan_attention(*backend, shape, slices.data(), a.sequences, 0, nullptr, splitting);
+      float* const scratch = arrays.fp32(attention_forward_scratch(DType::kBFloat16, *plan));
+      check(cudaDeviceSynchronize(), "cudaDeviceSynchronize");
+      bench.run(a.name, splitting == Splitting::kNever ? "bf16, not split" : "bf16", 4 * in_cache,
+                [&](Stream stream) { attention_forward(stream, out, nullptr, qkv, cache, *plan, scratch); });
     }
   }
 }
@@ -225,7 +272,7 @@ int main(int argc, char** argv) {
     Bench bench(gpu, argc > 1 ? argv[1] : "");
     bench.measure_copy();
     for (const auto& group : {bench_rms_norm, bench_qk_norm_rope, bench_swiglu, bench_rows, bench_loss, bench_attention,
-                              bench_optimizer, bench_invariance}) {
+                              bench_decode, bench_optimizer, bench_invariance}) {
       group(bench, gpu);
     }
     return 0;

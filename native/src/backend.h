@@ -111,7 +111,8 @@ struct PassLimits {
   int64_t tokens;      // of the packed sequences, before prefixes are shared
   int64_t logit_rows;  // of a chunk
   bool backward;
-  int64_t kv_blocks = 0;  // in the block tables of all slices; 0: no more than the tokens fill
+  int64_t kv_blocks = 0;    // in the block tables of all slices; 0: no more than the tokens fill
+  int64_t max_context = 0;  // positions of a slice; 0: no more than tokens
 };
 
 struct MemoryInfo {

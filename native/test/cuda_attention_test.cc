@@ -97,7 +97,8 @@ Result run_cuda(const Call& call, ThreadOrder order = ThreadOrder::kFirstToLast,
   std::vector<float> lse(static_cast<size_t>(call.rows() * call.shape.num_heads), kNan);
   const KvBlocks cache{keys.pointer(), values.pointer()};
   cuda::kv_store({}, cache, qkv.pointer(), *plan);
-  cuda::attention_forward({}, out.pointer(), lse.data(), qkv.pointer(), cache, *plan);
+  std::vector<float> forward_scratch(static_cast<size_t>(cuda::attention_forward_scratch(call.dtype, *plan)), kNan);
+  cuda::attention_forward({}, out.pointer(), lse.data(), qkv.pointer(), cache, *plan, forward_scratch.data());
   if (with_backward) {
     std::vector<float> scratch(static_cast<size_t>(cuda::attention_backward_scratch(*plan)), kNan);
     cuda::attention_backward({}, dqkv.pointer(), dout.pointer(), out.pointer(), lse.data(), qkv.pointer(), cache,

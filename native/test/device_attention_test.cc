@@ -1,7 +1,10 @@
 // Attention on the device against the CPU backend, with prefixes that sequences share, and that a row depends on its
 // own sequence alone.
 #include <cstdlib>
+#include <limits>
+#include <optional>
 
+#include "cuda/gpu.h"
 #include "parity.h"
 
 using namespace parity;
@@ -139,7 +142,65 @@ void check_rows_alone() {
   }
 }
 
+// Steps of four sequences, two of which begin alike, and two rows of none, at contexts of one to three spans of keys.
+class RecordedSteps {
+ public:
+  RecordedSteps() : backend_(device::create(DType::kBFloat16)), side_(*backend_, DType::kBFloat16) {
+    int32_t num_blocks = 0;
+    for (Integers& table : tables_) {
+      const int64_t shared = &table == &tables_[1] ? kShared : 0;
+      table.assign(tables_[0].begin(), tables_[0].begin() + shared / kKvBlockTokens);
+      while (static_cast<int64_t>(table.size()) * kKvBlockTokens < kLongest) table.push_back(num_blocks++);
+    }
+    const int64_t elements = num_blocks * kKvBlockTokens * kShape.head_dim;
+    keys_.emplace(side_.activations(values(1, elements)));
+    values_.emplace(side_.activations(values(2, elements)));
+    qkv_.emplace(side_.activations(values(3, kRows * kShape.qkv_size())));
+    direct_.emplace(side_.blank(kOut));
+    replayed_.emplace(side_.blank(kOut));
+    backend_->reserve({kShape, 128, kRows, 1, false, kRows * kLongest / kKvBlockTokens, kLongest});
+  }
+  // Whether a step at these contexts gives the same by the recording of its key, and how often there was one.
+  bool is_equal(const std::vector<int64_t>& contexts) {
+    std::vector<SequenceSlice> slices;
+    for (size_t s = 0; s < contexts.size(); ++s)
+      slices.push_back({static_cast<int64_t>(s), 1, contexts[s] - 1, tables_[s].data()});
+    const auto plan = backend_->plan_attention(kShape, slices.data(), static_cast<int64_t>(slices.size()), kRows);
+    const auto attend = [&](const Array& out) {
+      backend_->attention_forward(out, nullptr, *qkv_, {*keys_, *values_}, *plan);
+    };
+    CHECK(plan->recording_key() != 0);
+    attend(*direct_);
+    backend_->replay(plan->recording_key(), [&] { attend(*replayed_); });
+    const auto rows = static_cast<int64_t>(contexts.size()) * kOut / kRows;
+    return same_bits(direct_->read(0, rows), replayed_->read(0, rows));
+  }
+  int64_t num_replays() const { return backend_->num_replays(); }
+
+ private:
+  static constexpr AttentionShape kShape{2, 1, 64};
+  static constexpr int64_t kRows = 6, kShared = 2048, kLongest = 3104,
+                           kOut = kRows * kShape.num_heads * kShape.head_dim;
+  std::unique_ptr<Backend> backend_;
+  Side side_;
+  std::vector<Integers> tables_{4};
+  std::optional<Array> keys_, values_, qkv_, direct_, replayed_;
+};
+
 }  // namespace
+
+TEST(device_recorded_attention_takes_longer_contexts_and_allocates_nothing) {
+  RecordedSteps steps;
+  if (!device::is_real()) cuda::set_emulated_free_bytes(0);
+  CHECK(steps.is_equal({1030, 1100, 200, 17}));
+  CHECK(steps.is_equal({1031, 1101, 201, 18}));
+  CHECK(steps.is_equal({1090, 2047, 1030, 19}));  // one more is of two spans
+  CHECK(steps.is_equal({3000, 3070, 1500, 20}));  // more than was recorded
+  CHECK(steps.is_equal({3001, 3071, 1501, 21}));
+  CHECK(steps.is_equal({3002, 3072, 40, 1022}));
+  CHECK(steps.num_replays() >= 2);
+  if (!device::is_real()) cuda::set_emulated_free_bytes(std::numeric_limits<int64_t>::max());
+}
 
 TEST(device_attention_equals_the_cpu) { check_forests(); }
 

@@ -5,7 +5,9 @@
 #include "cuda/attention_forward.h"
 #include "cuda/attention_hopper_backward.h"
 #include "cuda/attention_hopper_forward.h"
+#include "cuda/attention_parts.h"
 #include "cuda/attention_plain.h"
+#include "cuda/attention_span.h"
 #include "cuda/row.h"
 
 namespace wideseek::cuda {
@@ -29,15 +31,26 @@ __global__ void statistics_kernel(RowStatistic* statistics, const E* dout, const
 
 }  // namespace
 
+int64_t attention_forward_scratch(DType dtype, const AttentionPlan& plan) {
+  const CudaAttentionPlan& own = cuda_plan(plan);
+  if (!uses_tensor_cores(dtype, own.heads())) return 0;
+  return Partials::floats(own.heads(), own.query_parts().partial_rows);
+}
+
+int64_t attention_forward_scratch(DType dtype, const AttentionShape& shape, int64_t rows, int64_t max_context) {
+  const Heads heads(shape);
+  return uses_tensor_cores(dtype, heads) ? Partials::floats(heads, most_partial_rows(heads, rows, max_context)) : 0;
+}
+
 void attention_forward(Stream stream, TypedPointer out, float* lse, ConstTypedPointer qkv, const KvBlocks& cache,
-                       const AttentionPlan& plan) {
+                       const AttentionPlan& plan, float* scratch) {
   const CudaAttentionPlan& own = cuda_plan(plan);
   if (!uses_tensor_cores(qkv.dtype, own.heads())) {
     plain_attention_forward(stream, out, lse, qkv, cache, own);
   } else if (attention_uses_wgmma()) {
-    hopper_attention_forward(stream, out, lse, qkv, cache, own);
+    hopper_attention_forward(stream, out, lse, qkv, cache, own, scratch);
   } else {
-    tensor_attention_forward(stream, out, lse, qkv, cache, own);
+    tensor_attention_forward(stream, out, lse, qkv, cache, own, scratch);
   }
 }
 

@@ -11,8 +11,12 @@ namespace wideseek::cuda {
 // those of 8.0 on every device; a plan and what is computed by it must see the same setting.
 bool attention_uses_wgmma();
 
+// scratch: attention_forward_scratch floats; the second form tells what `rows` rows need at most at contexts of up to
+// `max_context` tokens.
+int64_t attention_forward_scratch(DType dtype, const AttentionPlan& plan);
+int64_t attention_forward_scratch(DType dtype, const AttentionShape& shape, int64_t rows, int64_t max_context);
 void attention_forward(Stream stream, TypedPointer out, float* lse, ConstTypedPointer qkv, const KvBlocks& cache,
-                       const AttentionPlan& plan);
+                       const AttentionPlan& plan, float* scratch);
 
 // scratch: attention_backward_scratch(plan) floats. dcache is not used: gradients go to their rows at once.
 int64_t attention_backward_scratch(const AttentionPlan& plan);

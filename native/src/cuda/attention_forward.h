@@ -6,7 +6,11 @@
 
 namespace wideseek::cuda {
 
+// scratch: as of attention_forward.
 void tensor_attention_forward(Stream stream, TypedPointer out, float* lse, ConstTypedPointer qkv, const KvBlocks& cache,
-                              const CudaAttentionPlan& plan);
+                              const CudaAttentionPlan& plan, float* scratch);
+
+// Shared memory of a block, which may merge spans.
+int64_t tensor_forward_shared_bytes(int64_t head_dim, bool merges_spans);
 
 }  // namespace wideseek::cuda

@@ -31,18 +31,6 @@ struct GradientCall {
 };
 
 template <int kRowTiles, int kColumnTiles>
-__device__ __forceinline__ void set_zero(float (&acc)[kRowTiles][kColumnTiles][4]) {
-  WS_UNROLL
-  for (int i = 0; i < kRowTiles; ++i) {
-    WS_UNROLL
-    for (int n = 0; n < kColumnTiles; ++n) {
-      WS_UNROLL
-      for (int e = 0; e < 4; ++e) acc[i][n][e] = 0;
-    }
-  }
-}
-
-template <int kRowTiles, int kColumnTiles>
 __device__ __forceinline__ void scale_by(float (&acc)[kRowTiles][kColumnTiles][4], float factor) {
   WS_UNROLL
   for (int i = 0; i < kRowTiles; ++i) {

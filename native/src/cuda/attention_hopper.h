@@ -130,8 +130,12 @@ struct QueryPlace {
   __device__ __forceinline__ QueryPlace(const Heads& heads, const QueryTile* tiles)
       : kv_head(static_cast<int>(blockIdx.x % static_cast<unsigned>(heads.num_kv_heads))),
         tile(tiles[blockIdx.x / static_cast<unsigned>(heads.num_kv_heads)]) {}
-  // No row of the tile attends to keys from here on.
+  // The keys that rows of the tile attend to.
+  __device__ __forceinline__ int first() const { return 0; }
   __device__ __forceinline__ int end() const { return tile.position + tile.num_rows; }
+  // Of the sequence.
+  __device__ __forceinline__ int table() const { return tile.table; }
+  __device__ __forceinline__ int length() const { return tile.length; }
   __device__ __forceinline__ PackedRows rows(const Heads& heads) const {
     return {heads, tile.row, tile.num_rows, kv_head};
   }
@@ -141,17 +145,16 @@ struct QueryPlace {
   }
 };
 
-// By one warp. Keys that no row of the tile attends to come along where they are stored, for they weigh 0; those past
-// the sequence are zeros.
-template <int D>
+// By one warp, from key place.first() on, a multiple of a step. Keys that no row of the tile attends to come along
+// where they are stored, for they weigh 0; those past the sequence are zeros.
+template <int D, typename Place>
 __device__ __forceinline__ void bring_keys_and_values(const KeyRing<D>& ring, const BF16* keys, const BF16* values,
-                                                      const Heads& heads, const int32_t* tables,
-                                                      const QueryPlace& place) {
+                                                      const Heads& heads, const int32_t* tables, const Place& place) {
   constexpr int kStepBlocks = kRingKeys / kBlockKeys;
-  const int end = place.end(), kv_head = place.kv_head;
-  const int32_t* table = tables + place.tile.table;
-  for (int step = 0; step * kRingKeys < end; ++step, table += kStepBlocks) {
-    const int stage = step % kRingStages, left = place.tile.length - step * kRingKeys;
+  const int num_keys = place.end() - place.first(), kv_head = place.kv_head;
+  const int32_t* table = tables + place.table() + place.first() / kBlockKeys;
+  for (int step = 0; step * kRingKeys < num_keys; ++step, table += kStepBlocks) {
+    const int stage = step % kRingStages, left = place.length() - place.first() - step * kRingKeys;
     const int whole = left < kRingKeys ? left / kBlockKeys : kStepBlocks;
     wait_phase(ring.empty_keys(stage), step / kRingStages - 1);
     if (whole < kStepBlocks)

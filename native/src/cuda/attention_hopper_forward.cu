@@ -1,7 +1,7 @@
-// Attention with a running softmax in the order of FlashAttention-3 (arXiv 2407.08608). A block computes one query tile
-// of one kv head: a warp brings keys and values, 128 a step from position 0, and each of two warpgroups has 64 packed
-// rows. The scores of a step are computed while the last step's weights meet their values, and the two warpgroups take
-// turns, so that one's exponentials run under the other's products.
+// Attention with a running softmax in the order of FlashAttention-3 (arXiv 2407.08608). A block computes one part of
+// one kv head: a warp brings keys and values, 128 a step, and each of two warpgroups has 64 packed rows. The scores of
+// a step are computed while the last step's weights meet their values, and the two warpgroups take turns, so that one's
+// exponentials run under the other's products. The softmax begins anew with every span of keys.
 //
 // A row's bits: as in attention_forward.cu.
 #include "cuda/attention_hopper_forward.h"
@@ -9,11 +9,14 @@
 #include <cmath>
 
 #include "cuda/attention_hopper.h"
+#include "cuda/attention_merge.h"
+#include "cuda/attention_span.h"
 
 namespace wideseek::cuda {
 namespace {
 
 constexpr int kKeyColumns = kRingKeys / 8;
+constexpr int kSpanSteps = kSpanKeys / kRingKeys;
 
 struct Call {
   BF16* out;
@@ -21,18 +24,43 @@ struct Call {
   const BF16* qkv;
   const BF16* keys;
   const BF16* values;
-  const QueryTile* tiles;
+  const QueryPart* parts;
   const int32_t* tables;
   Heads heads;
+  Partials partials;
   float scale;
 };
 
-// Shared memory: queries, then the ring of keys and values.
+// Shared memory: queries, then the ring of keys and values, then merged spans if a block has several.
 template <int D>
 struct Layout {
+  using Merged = MergedSpans<D, 1, kConsumers * kWarpgroupThreads>;
   static constexpr uint32_t kQueryBytes = kTileRows * kRowBytes<D>, kBytes = kQueryBytes + KeyRing<D>::kBytes;
   SharedAddress queries;
   __device__ KeyRing<D> ring() const { return {queries + kQueryBytes}; }
+  __device__ Merged merged() const { return {queries + kBytes}; }
+};
+static_assert(Layout<128>::kBytes + Layout<128>::Merged::kBytes <= 227 * 1024);
+
+// Which part the block takes.
+struct PartPlace {
+  int kv_head;
+  const QueryPart& part;
+
+  __device__ __forceinline__ PartPlace(const Call& call)
+      : kv_head(static_cast<int>(blockIdx.x % static_cast<unsigned>(call.heads.num_kv_heads))),
+        part(call.parts[blockIdx.x / static_cast<unsigned>(call.heads.num_kv_heads)]) {}
+  __device__ __forceinline__ int first() const { return part.first; }
+  __device__ __forceinline__ int end() const { return part.end; }
+  __device__ __forceinline__ int table() const { return part.table; }
+  __device__ __forceinline__ int length() const { return part.length; }
+  __device__ __forceinline__ PackedRows rows(const Call& call) const {
+    return {call.heads, part.row, part.num_rows, kv_head, part.members < 0 ? nullptr : call.tables + part.members};
+  }
+  // Warpgroups that have rows.
+  __device__ __forceinline__ int consumers(const Heads& heads) const {
+    return part.num_rows * heads.group <= kProductRows ? 1 : kConsumers;
+  }
 };
 
 // What a warp has of its 16 rows; lane 4 g + t holds rows g and g + 8.
@@ -82,20 +110,18 @@ __device__ __forceinline__ void scale_sum(State<D>& state, const float (&factor)
 
 // Divides by the totals, and writes out and lse of the warp's rows by way of the tile of queries.
 template <int D>
-__device__ __forceinline__ void finish(const Call& call, const QueryPlace& place, State<D>& state,
-                                       SharedAddress queries, int first_row) {
-  const PackedRows rows = place.rows(call.heads);
+__device__ __forceinline__ void finish(const Call& call, const PartPlace& place, State<D>& state, SharedAddress queries,
+                                       int first_row) {
+  const PackedRows rows = place.rows(call);
   const int lane = lane_id();
   float factor[2];
   WS_UNROLL
   for (int half = 0; half < 2; ++half) {
-    float total = state.total[half];
-    total += __shfl_xor_sync(0xffffffffu, total, 1);
-    total += __shfl_xor_sync(0xffffffffu, total, 2);
-    factor[half] = 1.0f / total;
+    const RowTotal total{state.max[half], state.total[half]};
+    factor[half] = last_factor(total);
     const int row = first_row + half * 8 + lane / 4;
     if (call.lse != nullptr && lane % 4 == 0 && row < rows.num_rows)
-      call.lse[rows.head_of(row)] = __fmaf_rn(state.max[half], call.scale, logf(total));
+      call.lse[rows.head_of(row)] = log_sum_exp(total, call.scale);
   }
   scale_sum(state, factor);
   store_rows<D>(state.sum, queries + static_cast<uint32_t>(first_row * kRowBytes<D>), [&](int row) {
@@ -104,20 +130,35 @@ __device__ __forceinline__ void finish(const Call& call, const QueryPlace& place
   });
 }
 
+// Takes the totals of a span out of the state for those of the next.
+template <int D>
+__device__ __forceinline__ void start_totals(State<D>& state, float (&max)[2], float (&total)[2]) {
+  WS_UNROLL
+  for (int half = 0; half < 2; ++half) {
+    max[half] = state.max[half];
+    total[half] = state.total[half];
+    add_lanes(total[half]);
+    state.max[half] = -INFINITY;
+    state.total[half] = 0;
+  }
+}
+
 // Rows [64 consumer, 64 consumer + 64) of the tile, by one warpgroup.
 template <int D>
-__device__ __forceinline__ void attend(const Call& call, const Layout<D>& layout, const QueryPlace& place,
+__device__ __forceinline__ void attend(const Call& call, const Layout<D>& layout, const PartPlace& place,
                                        int consumer) {
   const KeyRing<D> ring = layout.ring();
-  const int position = place.tile.position, steps = ceil_div(place.end(), kRingKeys);
+  // The keys of a step count from the part's first.
+  const int position = place.part.position - place.first(), steps = ceil_div(place.end() - place.first(), kRingKeys);
   const int first_row = consumer * kProductRows + warp_of_group() * 16;
   const SharedAddress queries = layout.queries + static_cast<uint32_t>(consumer * kProductRows * kRowBytes<D>);
   if (consumer >= place.consumers(call.heads)) return;
   const bool takes_turns = place.consumers(call.heads) == kConsumers && steps > 1;
-  copy_query_rows<D>(queries, call.qkv, place.rows(call.heads), call.heads.qkv_size(), consumer);
+  copy_query_rows<D>(queries, call.qkv, place.rows(call), call.heads.qkv_size(), consumer);
   show_copies(consumer);
 
   const float scale_log2 = call.scale * kLog2E;
+  const int thread = consumer * kWarpgroupThreads + static_cast<int>(threadIdx.x) % kWarpgroupThreads;
   State<D> state{{}, {-INFINITY, -INFINITY}, {0, 0}};
   float scores[1][kKeyColumns][4], shrink[2];
   uint32_t weights[kKeyColumns / 2][4];
@@ -148,10 +189,18 @@ __device__ __forceinline__ void attend(const Call& call, const Layout<D>& layout
     release(ring.empty_keys(stage));
     if ((step + 1) * kRingKeys - 1 > position)
       mask_later_keys(scores, call.heads, first_row, position - step * kRingKeys);
+    const bool starts_span = step % kSpanSteps == 0;
+    float max[2], total[2];  // of the span that ends, if one does
+    if (starts_span) start_totals(state, max, total);
     weigh<D>(scores[0], state, shrink, scale_log2);
     wait_products<0>(state.sum[0], weights);
     release(ring.empty_values(last_stage));
-    scale_sum(state, shrink);
+    if (starts_span) {
+      layout.merged().add(thread, 0, state.sum[0], max, total, step == kSpanSteps, false, scale_log2);
+      set_zero(state.sum);
+    } else {
+      scale_sum(state, shrink);
+    }
     pack_operand(weights, scores[0]);
   }
   const int last_stage = (steps - 1) % kRingStages;
@@ -161,14 +210,23 @@ __device__ __forceinline__ void attend(const Call& call, const Layout<D>& layout
   commit_products();
   wait_products<0>(state.sum[0], weights);
   sync_consumer(consumer);  // nobody reads the queries any more
-  finish<D>(call, place, state, layout.queries, first_row);
+  add_lanes(state.total[0]);
+  add_lanes(state.total[1]);
+  if (steps > kSpanSteps) layout.merged().add(thread, 0, state.sum[0], state.max, state.total, false, true, scale_log2);
+  if (place.part.partial < 0) {
+    finish<D>(call, place, state, layout.queries, first_row);
+  } else {
+    store_partial<D>(call.partials, place.kv_head, place.part.partial, first_row,
+                     place.part.num_rows * call.heads.group, state.sum[0], state.max, state.total);
+  }
 }
 
 template <int D>
 __global__ void __launch_bounds__(kHopperThreads, 1) forward_kernel(Call call) {
   if (kHasWgmma) {
     const Layout<D> layout{operand_shared_address()};
-    const QueryPlace place(call.heads, call.tiles);
+    const PartPlace place(call);
+    if (place.part.num_rows == 0) return;
     if (threadIdx.x == 0) layout.ring().start_barriers(place.consumers(call.heads));
     __syncthreads();
     const int group = warpgroup_id();
@@ -182,25 +240,36 @@ __global__ void __launch_bounds__(kHopperThreads, 1) forward_kernel(Call call) {
   }
 }
 
+template <int D>
+constexpr int64_t shared_bytes(bool merges_spans) {
+  return int64_t{Layout<D>::kBytes} + (merges_spans ? Layout<D>::Merged::kBytes : 0);
+}
+
 }  // namespace
 
 void hopper_attention_forward(Stream stream, TypedPointer out, float* lse, ConstTypedPointer qkv, const KvBlocks& cache,
-                              const CudaAttentionPlan& plan) {
+                              const CudaAttentionPlan& plan, float* scratch) {
   const Heads& heads = plan.heads();
-  const Call call{static_cast<BF16*>(out.data),
-                  lse,
-                  static_cast<const BF16*>(qkv.data),
-                  static_cast<const BF16*>(cache.keys.data),
-                  static_cast<const BF16*>(cache.values.data),
-                  plan.query_tiles().tiles,
-                  plan.query_tiles().tables,
-                  heads,
-                  1.0f / std::sqrt(static_cast<float>(heads.head_dim))};
-  const auto blocks = static_cast<unsigned>(plan.query_tiles().num_tiles * heads.num_kv_heads);
-  if (heads.head_dim == 64) {
-    launch(forward_kernel<64>, {blocks, kHopperThreads, Layout<64>::kBytes}, stream, call);
-  } else {
-    launch(forward_kernel<128>, {blocks, kHopperThreads, Layout<128>::kBytes}, stream, call);
+  const QueryParts& parts = plan.query_parts();
+  Call call{static_cast<BF16*>(out.data),
+            lse,
+            static_cast<const BF16*>(qkv.data),
+            static_cast<const BF16*>(cache.keys.data),
+            static_cast<const BF16*>(cache.values.data),
+            nullptr,
+            plan.query_tiles().tables,
+            heads,
+            {scratch, heads.num_kv_heads},
+            1.0f / std::sqrt(static_cast<float>(heads.head_dim))};
+  for (const PartWave& wave : parts.waves) {
+    call.parts = parts.parts + wave.first_part;
+    const auto blocks = static_cast<unsigned>(wave.num_parts * heads.num_kv_heads);
+    if (heads.head_dim == 64) {
+      launch(forward_kernel<64>, {blocks, kHopperThreads, shared_bytes<64>(parts.merges_inside)}, stream, call);
+    } else {
+      launch(forward_kernel<128>, {blocks, kHopperThreads, shared_bytes<128>(parts.merges_inside)}, stream, call);
+    }
+    merge_partials(stream, call.out, lse, call.partials, plan, wave);
   }
 }
 

@@ -6,7 +6,8 @@
 
 namespace wideseek::cuda {
 
+// scratch: as of attention_forward.
 void hopper_attention_forward(Stream stream, TypedPointer out, float* lse, ConstTypedPointer qkv, const KvBlocks& cache,
-                              const CudaAttentionPlan& plan);
+                              const CudaAttentionPlan& plan, float* scratch);
 
 }  // namespace wideseek::cuda

@@ -11,6 +11,7 @@
 
 #include "base/error.h"
 #include "cuda/attention.h"
+#include "cuda/attention_parts.h"
 #include "cuda/hopper.h"
 
 namespace wideseek::cuda {
@@ -194,15 +195,22 @@ Heads::Heads(const AttentionShape& shape)
       tile_positions(std::max(1, kTileRows / group)) {}
 
 // A tile of queries has a row of its own at least, one of keys a block, and a sequence a block for every token at most.
+// Split tiles may have more parts than rows, but only few are split where there are many; their lists may get memory of
+// their own.
 int64_t attention_plan_bytes(int64_t tokens, bool backward) {
-  constexpr int64_t kListEnds = 6 * 16;
-  constexpr int64_t kQuery = sizeof(QueryTile) + 2 * sizeof(int32_t);
+  constexpr int64_t kListEnds = 10 * 16;
+  constexpr int64_t kQuery = sizeof(QueryTile) + sizeof(QueryPart) + sizeof(MergedRow) + 4 * sizeof(int32_t);
   constexpr int64_t kKey = sizeof(KeyTile) + sizeof(QueryRange) + kMaxKeyTileBlocks * kBlockTokens * sizeof(int32_t);
   return kListEnds + tokens * (kQuery + (backward ? kKey : 0));
 }
 
+// A row has a place among merged rows, and for each of its spans a part, a start and a place among members, at most.
+// Padding may add half of the parts.
 int64_t forward_plan_bytes(int64_t rows, int64_t kv_blocks) {
-  return attention_plan_bytes(0, false) + rows * static_cast<int64_t>(sizeof(QueryTile) + sizeof(int32_t)) +
+  constexpr int64_t kRow = sizeof(QueryTile) + sizeof(MergedRow) + sizeof(int32_t);
+  constexpr int64_t kPart = sizeof(QueryPart) * 3 / 2 + 2 * sizeof(int32_t);
+  const int64_t parts = rows + kv_blocks * kBlockTokens / kSpanKeys;
+  return attention_plan_bytes(0, false) + rows * kRow + parts * kPart +
          kv_blocks * static_cast<int64_t>(sizeof(int32_t));
 }
 
@@ -231,12 +239,13 @@ int32_t* PlanMemory::take(int64_t words) {
 }
 
 CudaAttentionPlan::CudaAttentionPlan(Backend& backend, const AttentionShape& shape, const SequenceSlice* slices,
-                                     int64_t num_slices, int64_t num_rows, PlanArena* arena)
+                                     int64_t num_slices, int64_t num_rows, PlanArena* arena, Splitting splitting)
     : backend_(backend),
       heads_((check_arguments(shape, slices, num_slices), shape)),
       slices_(slices),
       num_slices_(num_slices),
-      memory_(backend, arena) {
+      memory_(backend, arena),
+      query_parts_(std::make_unique<QueryParts>()) {
   std::vector<QueryTile> tiles;
   std::vector<int32_t> tables;
   int64_t slice_rows = 0;
@@ -256,7 +265,8 @@ CudaAttentionPlan::CudaAttentionPlan(Backend& backend, const AttentionShape& sha
     }
     for (int64_t i = 0; i < slice.num_rows;) {
       const int64_t position = slice.first_position + i;
-      const int64_t count = std::min(slice.num_rows - i, heads_.tile_positions - position % heads_.tile_positions);
+      const int64_t count = std::min({slice.num_rows - i, heads_.tile_positions - position % heads_.tile_positions,
+                                      kSpanKeys - position % kSpanKeys});
       tiles.push_back({static_cast<int32_t>(slice.first_row + i), static_cast<int32_t>(count),
                        static_cast<int32_t>(position), table, static_cast<int32_t>(length_of(slice))});
       i += count;
@@ -270,19 +280,34 @@ CudaAttentionPlan::CudaAttentionPlan(Backend& backend, const AttentionShape& sha
     tiles.push_back({static_cast<int32_t>(row), 1, 0, 0, 1});
     if (row + 1 < num_rows) ++row;  // the rest repeat the last row
   }
-  // What lies where depends on the number of rows alone, but for the end of the tables.
+  HostParts parts = list_query_parts(heads_, tiles, tables, splitting);
+  may_be_recorded_ = static_cast<int64_t>(tiles.size()) == num_rows && pad_parts(parts, num_rows);
+  // What lies where depends on the launches alone, but for the end of the tables.
   Lists lists;
-  const int64_t tiles_at = lists.add(tiles), slots_at = lists.add(row_slots), tables_at = lists.add(tables);
+  const int64_t tiles_at = lists.add(tiles), slots_at = lists.add(row_slots), parts_at = lists.add(parts.parts),
+                merged_at = lists.add(parts.merged), tables_at = lists.add(tables);
   const int32_t* const memory = lists.upload(backend, memory_);
   query_tiles_ = {list_at<QueryTile>(memory, tiles_at), list_at<int32_t>(memory, tables_at),
                   list_at<int32_t>(memory, slots_at), static_cast<int64_t>(tiles.size()),
                   static_cast<int64_t>(row_slots.size())};
+  *query_parts_ = {list_at<QueryPart>(memory, parts_at), list_at<MergedRow>(memory, merged_at), std::move(parts.waves),
+                   parts.partial_rows, parts.merges_inside};
 }
 
+CudaAttentionPlan::~CudaAttentionPlan() = default;
+
 uint64_t CudaAttentionPlan::recording_key() const {
-  if (!memory_.is_in_arena() || query_tiles_.num_tiles != query_tiles_.num_rows) return 0;
-  return static_cast<uint64_t>(reinterpret_cast<uintptr_t>(query_tiles_.tiles)) ^
-         static_cast<uint64_t>(query_tiles_.num_rows) << 48;
+  if (!may_be_recorded_ || !memory_.is_in_arena()) return 0;
+  const PartWave& wave = query_parts_->waves.front();
+  uint64_t key = 0;
+  for (const uint64_t launched :
+       {static_cast<uint64_t>(reinterpret_cast<uintptr_t>(query_tiles_.tiles)),
+        static_cast<uint64_t>(query_tiles_.num_rows), static_cast<uint64_t>(wave.num_parts),
+        static_cast<uint64_t>(wave.num_merged), static_cast<uint64_t>(query_parts_->merges_inside)}) {
+    key = (key ^ launched) * 0x9E3779B97F4A7C15u;
+    key ^= key >> 32;
+  }
+  return key;
 }
 
 const KeyTiles& CudaAttentionPlan::key_tiles() const {
@@ -311,8 +336,8 @@ bool attention_uses_wgmma() {
 
 std::unique_ptr<AttentionPlan> plan_attention(Backend& backend, const AttentionShape& shape,
                                               const SequenceSlice* slices, int64_t num_slices, int64_t num_rows,
-                                              PlanArena* arena) {
-  return std::make_unique<CudaAttentionPlan>(backend, shape, slices, num_slices, num_rows, arena);
+                                              PlanArena* arena, Splitting splitting) {
+  return std::make_unique<CudaAttentionPlan>(backend, shape, slices, num_slices, num_rows, arena, splitting);
 }
 
 const CudaAttentionPlan& cuda_plan(const AttentionPlan& plan) {

@@ -16,7 +16,10 @@
 
 namespace wideseek::cuda {
 
-constexpr int kTileRows = 128;        // packed query rows of a query tile, at most
+constexpr int kTileRows = 128;  // packed query rows of a query tile, at most
+// Keys are reduced span by span (attention_parts.h). Shorter spans fill the device with fewer sequences and share more;
+// each costs a block that has all 128 rows some 1,000 cycles of shared memory, where 1,024 keys take 20,000.
+constexpr int kSpanKeys = 1024;
 constexpr int kMaxKeyTileBlocks = 8;  // blocks of a key tile of the backward pass, at most
 
 // Rows [row, row + num_rows) of the batch at positions [position, ...) of a sequence.
@@ -75,9 +78,15 @@ struct Heads {
 };
 
 // Most that the lists of slices take whose sequences have `tokens` tokens together, shared ones counted each time, and
-// of the forward pass alone, of `rows` rows and tables of `kv_blocks` blocks.
+// of the forward pass alone, of `rows` rows whose tables have `kv_blocks` blocks, one table for each row counted.
 int64_t attention_plan_bytes(int64_t tokens, bool backward);
 int64_t forward_plan_bytes(int64_t rows, int64_t kv_blocks);
+
+// Whether thread blocks take single spans of query tiles; no result depends on it. kNever is kAsNeeded where a block
+// has too little shared memory to merge spans.
+enum class Splitting { kAsNeeded, kNever, kAlways };
+
+struct QueryParts;
 
 // Device memory for the lists of one plan at a time, taken before a run, so that a step allocates nothing.
 class PlanArena {
@@ -115,11 +124,13 @@ class PlanMemory {
 class CudaAttentionPlan final : public AttentionPlan {
  public:
   CudaAttentionPlan(Backend& backend, const AttentionShape& shape, const SequenceSlice* slices, int64_t num_slices,
-                    int64_t num_rows, PlanArena* arena);
+                    int64_t num_rows, PlanArena* arena, Splitting splitting);
+  ~CudaAttentionPlan() override;
 
   uint64_t recording_key() const override;
   const Heads& heads() const { return heads_; }
   const QueryTiles& query_tiles() const { return query_tiles_; }
+  const QueryParts& query_parts() const { return *query_parts_; }
   // Listed at the first call, since generation never asks. Throws kInvalidArgument if two rows are stored to one place,
   // or slices have a block at different positions.
   const KeyTiles& key_tiles() const;
@@ -131,13 +142,15 @@ class CudaAttentionPlan final : public AttentionPlan {
   int64_t num_slices_;
   mutable PlanMemory memory_;
   QueryTiles query_tiles_{};
+  std::unique_ptr<QueryParts> query_parts_;
+  bool may_be_recorded_ = false;
   mutable KeyTiles key_tiles_{};
   mutable bool has_key_tiles_ = false;
 };
 
 std::unique_ptr<AttentionPlan> plan_attention(Backend& backend, const AttentionShape& shape,
                                               const SequenceSlice* slices, int64_t num_slices, int64_t num_rows = 0,
-                                              PlanArena* arena = nullptr);
+                                              PlanArena* arena = nullptr, Splitting splitting = Splitting::kAsNeeded);
 
 // The plan as this device made it.
 const CudaAttentionPlan& cuda_plan(const AttentionPlan& plan);

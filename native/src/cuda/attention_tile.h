@@ -62,6 +62,18 @@ __device__ __forceinline__ void copy_keys_and_values(SharedAddress key_tile, Sha
   }
 }
 
+template <int kRowTiles, int kColumnTiles>
+__device__ __forceinline__ void set_zero(float (&acc)[kRowTiles][kColumnTiles][4]) {
+  WS_UNROLL
+  for (int i = 0; i < kRowTiles; ++i) {
+    WS_UNROLL
+    for (int n = 0; n < kColumnTiles; ++n) {
+      WS_UNROLL
+      for (int e = 0; e < 4; ++e) acc[i][n][e] = 0;
+    }
+  }
+}
+
 // acc [16 kRowTiles, 8 kColumnTiles] = A B^T, of the first rows of tiles a and b.
 template <int D, int kRowTiles, int kColumnTiles>
 __device__ __forceinline__ void product(float (&acc)[kRowTiles][kColumnTiles][4], SharedAddress a, SharedAddress b) {
@@ -72,14 +84,7 @@ __device__ __forceinline__ void product(float (&acc)[kRowTiles][kColumnTiles][4]
   const uint32_t b_chunk = static_cast<uint32_t>(((lane / 8 % 2) ^ (b_row & 7)) << 4);
   a += static_cast<uint32_t>(a_row * kRowBytes<D>);
   b += static_cast<uint32_t>(b_row * kRowBytes<D>);
-  WS_UNROLL
-  for (int i = 0; i < kRowTiles; ++i) {
-    WS_UNROLL
-    for (int n = 0; n < kColumnTiles; ++n) {
-      WS_UNROLL
-      for (int e = 0; e < 4; ++e) acc[i][n][e] = 0;
-    }
-  }
+  set_zero(acc);
   WS_UNROLL
   for (int k = 0; k < D / 16; ++k) {
     uint32_t rows[kRowTiles][4];
@@ -169,24 +174,31 @@ struct PackedRows {
   int32_t num_rows;  // packed
   int32_t group, kv_head, num_heads;
   uint32_t per_group;
+  const int32_t* members;  // the rows of the batch, if they are not consecutive; else null
 
-  __device__ __forceinline__ PackedRows(const Heads& heads, int64_t first_, int32_t num_positions, int32_t kv_head_)
+  __device__ __forceinline__ PackedRows(const Heads& heads, int64_t first_, int32_t num_positions, int32_t kv_head_,
+                                        const int32_t* members_ = nullptr)
       : first(first_),
         num_rows(num_positions * heads.group),
         group(heads.group),
         kv_head(kv_head_),
         num_heads(heads.num_heads),
-        per_group(heads.per_group) {}
+        per_group(heads.per_group),
+        members(members_) {}
   __device__ __forceinline__ int position_of(int r) const { return packed_position(r, per_group); }
+  // Which row of the batch a position is.
+  __device__ __forceinline__ int64_t row_at(int position) const {
+    return members == nullptr ? first + position : members[position];
+  }
   // Which of the batch's T * H heads row r is.
   __device__ __forceinline__ int64_t head_of(int r) const {
     const int position = position_of(r);
-    return (first + position) * num_heads + kv_head * group + (r - position * group);
+    return row_at(position) * num_heads + kv_head * group + (r - position * group);
   }
   // Its elements in rows of `width` that begin with the heads' D elements.
   __device__ __forceinline__ int64_t element_of(int r, int64_t width, int D) const {
     const int position = position_of(r);
-    return (first + position) * width + int64_t{kv_head * group + (r - position * group)} * D;
+    return row_at(position) * width + int64_t{kv_head * group + (r - position * group)} * D;
   }
 };
 

@@ -213,7 +213,10 @@ class CudaBackend final : public Backend {
   }
   void attention_forward(TypedPointer out, float* lse, ConstTypedPointer qkv, const KvBlocks& cache,
                          const AttentionPlan& plan) override {
-    guarded([&] { cuda::attention_forward(stream(), out, lse, qkv, cache, plan); });
+    guarded([&] {
+      cuda::attention_forward(stream(), out, lse, qkv, cache, plan,
+                              scratch(attention_forward_scratch(qkv.dtype, plan)));
+    });
   }
   void attention_backward(TypedPointer dqkv, ConstTypedPointer dout, ConstTypedPointer out, const float* lse,
                           ConstTypedPointer qkv, const KvBlocks& cache, const KvBlocks& dcache,
@@ -311,11 +314,13 @@ class CudaBackend final : public Backend {
   }
 
   // Of operations over the limits' rows, in floats.
-  static int64_t largest_scratch(const PassLimits& limits) {
-    const int64_t scoring = logprob_forward_scratch(limits.logit_rows);
-    if (!limits.backward) return scoring;
+  int64_t largest_scratch(const PassLimits& limits) const {
     const AttentionShape& shape = limits.attention;
-    return std::max({scoring, embedding_backward_scratch(limits.tokens, limits.hidden_size),
+    const int64_t forward = std::max(logprob_forward_scratch(limits.logit_rows),
+                                     attention_forward_scratch(options_.activation_dtype, shape, limits.tokens,
+                                                               std::max(limits.tokens, limits.max_context)));
+    if (!limits.backward) return forward;
+    return std::max({forward, embedding_backward_scratch(limits.tokens, limits.hidden_size),
                      rms_norm_backward_scratch(limits.hidden_size), bias_backward_scratch(shape.qkv_size()),
                      qk_norm_rope_backward_scratch(shape), attention_backward_scratch(shape, limits.tokens),
                      logprob_backward_scratch(limits.logit_rows), sum_squares_scratch()});

@@ -32,6 +32,10 @@ inline void store_shared(SharedAddress to, uint32_t value) {
   std::memcpy(shared_pointer(to), &value, sizeof(value));
   emulation::note_ordinary_store(shared_pointer(to), sizeof(value));
 }
+inline void store_shared_floats(SharedAddress to, const float4& value) {
+  std::memcpy(shared_pointer(to), &value, sizeof(value));
+  emulation::note_ordinary_store(shared_pointer(to), sizeof(value));
+}
 inline uint4 load_shared_16(SharedAddress from) {
   uint4 value;
   std::memcpy(&value, shared_pointer(from), sizeof(value));
@@ -115,6 +119,11 @@ __device__ __forceinline__ SharedAddress dynamic_shared_address() {
 
 __device__ __forceinline__ void store_shared(SharedAddress to, uint32_t value) {
   asm volatile("st.shared.b32 [%0], %1;" ::"r"(to), "r"(value) : "memory");
+}
+__device__ __forceinline__ void store_shared_floats(SharedAddress to, const float4& value) {
+  asm volatile("st.shared.v4.f32 [%0], {%1, %2, %3, %4};" ::"r"(to), "f"(value.x), "f"(value.y), "f"(value.z),
+               "f"(value.w)
+               : "memory");
 }
 __device__ __forceinline__ uint4 load_shared_16(SharedAddress from) {
   uint4 v;

@@ -131,7 +131,7 @@ void Model::reserve_inference(int64_t max_rows, int64_t max_context) {
   const int64_t table = (state.max_context + kKvBlockTokens - 1) / kKvBlockTokens;
   state.backend.reserve({state.attention, state.config.hidden_size, state.max_rows,
                          std::min(state.max_rows, lm_head_chunk_rows(state)), false,
-                         std::min(state.max_rows, kMaxRecordedRows) * table});
+                         std::min(state.max_rows, kMaxRecordedRows) * table, state.max_context});
 }
 
 void Model::forward(const InferenceBatch& batch, KvCache& cache, const UseLogits& use) {
