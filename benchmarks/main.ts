@@ -18,6 +18,7 @@ import { retrievalBenchmark } from "./retrieval.ts";
 import { rolloutBenchmark } from "./rollout.ts";
 import { scorerBenchmark } from "./scorer.ts";
 import { setupBenchmark } from "./setup.ts";
+import { sharingBenchmark } from "./sharing.ts";
 import { type BenchSizes, cpuSizes, gpuSizes, toySizes } from "./sizes.ts";
 import { suitesBenchmark } from "./suites.ts";
 import { toolsBenchmark } from "./tools.ts";
@@ -29,6 +30,7 @@ const benchmarks: Readonly<Record<string, Benchmark>> = {
   "grpo-step": grpoStepBenchmark,
   rollout: rolloutBenchmark,
   onpolicy: onPolicyBenchmark,
+  sharing: sharingBenchmark,
   forest: forestBenchmark,
   tools: toolsBenchmark,
   retrieval: retrievalBenchmark,
@@ -41,7 +43,7 @@ const benchmarks: Readonly<Record<string, Benchmark>> = {
 /** They need two minutes in which nothing else runs, the real data, a network, and an hour. */
 const onlyByName = ["episodes", "retrieval", "setup", "learning", "suites"];
 /** Of what runs a model; the others know no GPU. */
-const onDevice = ["generate", "train-step", "grpo-step", "rollout", "onpolicy", "learning"];
+const onDevice = ["generate", "train-step", "grpo-step", "rollout", "onpolicy", "sharing", "learning"];
 
 const usage = `usage: pnpm run bench [NAME...] [options]
   NAME                  ${Object.keys(benchmarks).join(", ")}; default: all but ${onlyByName.join(", ")}

@@ -97,7 +97,7 @@ ${missing.length === 0 ? "Nothing: every figure has a record." : missing.join("\
 What the CUDA training path is judged by on a GPU, each line not measured yet, with the command that decides it there:
 
 ${openGoals(latest)
-  .map(({ goal, command }) => `- not measured: ${goal} (${command === null ? "no command yet" : `\`${command}\``})`)
+  .map(({ goal, command }) => `- not measured: ${goal} (\`${command}\`)`)
   .join("\n")}
 `;
 }

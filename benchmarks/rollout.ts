@@ -118,7 +118,8 @@ function* measurements(
     params,
   });
   yield figure("groups", "1", ({ numGroups }) => numGroups);
-  yield figure("busy_share", "ratio", ({ busyShare }) => busyShare);
+  const busyShare = figure("busy_share", "ratio", (result) => result.busyShare);
+  yield { ...busyShare, name: busyShare.name.replace("gpu.rollout", "gpu.grpo_step") };
   yield figure("tokens_per_second", "token/s", ({ tokensPerSecond }) => tokensPerSecond);
   yield figure("tokens_per_runnable_second", "token/s", ({ tokensPerRunnableSecond }) => tokensPerRunnableSecond);
   for (const phase of ["rollout", "runnable", "engine", "reward", "train", "optimizer", "step"] as const) {

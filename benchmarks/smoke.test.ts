@@ -23,6 +23,8 @@ test("bench --smoke records every benchmark", () => {
       "cpu.rollout.busy_share",
       "cpu.rollout.synthetic.step_seconds",
       "forest.embedded.speedup",
+      "cpu.prefix_sharing.prefill_speedup",
+      "cpu.agent_tree.decode_speedup",
     ]) {
       expect(names).toContain(name);
     }

@@ -62,6 +62,7 @@ const nativeFiles = [
   "cuda_bench",
   "train_shape_bench",
   "generation_bench",
+  "sharing_bench",
 ];
 
 function build() {

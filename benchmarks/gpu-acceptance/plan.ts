@@ -122,7 +122,12 @@ export function planRun({ root, node, python, dryRun, part }: PlanOptions): Stag
       ...{ name: "native tests of generation", seconds: 50, command: binary("wideseek_native_test") },
       ...{ args: tests("device_"), judge: judgeTests },
     };
-    return [[[generationTests, ceilings, onPolicy("qwen3-0.6b", 60), ...decoding, onPolicy("qwen3-4b", 240)]]];
+    const sharing: Program = {
+      ...generation("sharing qwen3-4b", 40, "qwen3-4b", ...(dryRun ? ["--divide", "32", "--group", "2"] : [])),
+      command: binary("sharing_bench"),
+    };
+    const timed = [ceilings, onPolicy("qwen3-0.6b", 60), ...decoding, sharing];
+    return [[[generationTests, ...timed, onPolicy("qwen3-4b", 200)]]];
   }
 
   const correctness: Stage = [

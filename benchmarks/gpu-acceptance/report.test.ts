@@ -30,6 +30,9 @@ const parts = [
     { bench: "decode", shape: "qwen3-4b", batch: 64, tokens_per_s: 9000, ms_min: 3, ms_max: 4, tb_per_s: 2 },
     { bench: "prefill", shape: "qwen3-4b", batch: 1, tflops: 100 },
     { bench: "prefill", shape: "qwen3-4b", batch: 64, tflops: 480 },
+    { bench: "prefix_sharing", shape: "qwen3-4b", prompt: 4096, prefill_speedup: [5, 7, 6] },
+    { bench: "agent_tree", shape: "qwen3-4b", decode_speedup: [1.4], replay_speedup: [2] },
+    { bench: "agent_tree", shape: "nano", decode_speedup: [9] },
   ]),
   part("kernels", [
     { kernel: "copy", us: 1, gbps: 4300 },
@@ -48,10 +51,14 @@ test("figures have the names that figures.ts lists, and judge by the harder ceil
   expect(measured("gpu.attention.fwd_tflops")).toBe(460);
   expect(measured("gpu.decode.4b.b1.share_of_limit")).toBeCloseTo(0.9);
   expect(measured("gpu.prefill.4b.share_of_matrix_rate")).toBeCloseTo(480 / 800);
+  expect(measured("gpu.prefix_sharing.prefill_speedup")).toBe(6);
+  expect(measured("gpu.agent_tree.decode_speedup")).toBe(1.4);
   for (const name of [
     "onpolicy.gpu.tokens",
     "gpu.decode.4b.b64.share_of_limit",
     "gpu.prefill.4b.share_of_matrix_rate",
+    "gpu.prefix_sharing.prefill_speedup",
+    "gpu.agent_tree.decode_speedup",
     "gpu.train.4b.8k.mfu",
     "gpu.train.4b.32k.peak_gb",
     "gpu.attention.bwd_tflops",
@@ -76,6 +83,8 @@ test("a verdict is met, missed or not measured, never assumed", () => {
   expect(status("gpu.decode.4b.b64.share")).toBe("missed");
   expect(status("gpu.decode.4b.b256.share")).toBe("not measured");
   expect(status("gpu.prefill.4b")).toBe("met");
+  expect(status("gpu.prefix_sharing")).toBe("met");
+  expect(status("gpu.agent_tree")).toBe("missed");
   expect(status("golden cases")).toBe("not measured");
   expect(status("native tests")).toBe("missed");
   expect(status("compute-sanitizer")).toBe("not measured");

@@ -148,6 +148,18 @@ function kernelFigures(lines: readonly Line[]): FigureValue[] {
     });
 }
 
+/** Of 4B: what it saves that sequences share blocks of the KV cache. */
+function sharingFigures(lines: readonly Line[]): FigureValue[] {
+  return lines.flatMap(({ bench, ...line }) => {
+    const name = bench === "prefix_sharing" ? "prefill_speedup" : "decode_speedup";
+    const values = line[name];
+    if (!Array.isArray(values) || line.shape !== "qwen3-4b") return [];
+    const range: [unknown, unknown] = [Math.min(...values), Math.max(...values)];
+    const value = values.toSorted((a, b) => a - b)[values.length >> 1];
+    return [figure(`gpu.${bench}.${name}`, "ratio", value, { dtype: "bf16", ...line }, range, values.length)];
+  });
+}
+
 function ceilingFigures(lines: readonly Line[]): FigureValue[] {
   return lines.flatMap((line) => {
     if (line.bench === "matmul") {
@@ -283,7 +295,8 @@ export function figuresOf(parts: readonly Part[]): FigureValue[] {
   const lines = parts.flatMap((part) => part.lines);
   const all = [
     ...[ceilingFigures, kernelFigures, trainingFigures, invarianceFigures].flatMap((each) => each(lines)),
-    ...[goldenFigures, goldenAgreementFigures, trueShapeFigures, generationFigures].flatMap((each) => each(lines)),
+    ...[goldenFigures, goldenAgreementFigures, trueShapeFigures].flatMap((each) => each(lines)),
+    ...[generationFigures, sharingFigures].flatMap((each) => each(lines)),
   ];
   return [...all, ...sanitizerFigures(parts)].filter((found) => Number.isFinite(found.value));
 }
@@ -319,6 +332,8 @@ const bounds: readonly Bound[] = [
   bound("gpu.decode.4b.b64.share_of_limit", ">= 0.75", (value) => value >= 0.75),
   bound("gpu.decode.4b.b256.share_of_limit", ">= 0.75", (value) => value >= 0.75),
   bound("gpu.prefill.4b.share_of_matrix_rate", ">= 0.55", (value) => value >= 0.55),
+  bound("gpu.prefix_sharing.prefill_speedup", ">= 4", (value) => value >= 4),
+  bound("gpu.agent_tree.decode_speedup", ">= 1.5", (value) => value >= 1.5),
 ];
 
 function exactly(name: string): RegExp {

@@ -43,6 +43,14 @@ inline ModelConfig config_of(const std::string& shape) {
     config.num_heads = 4;
     config.num_kv_heads = 2;
     config.head_dim = 64;
+  } else if (shape == "bench-30m") {
+    config.vocab_size = 8192;
+    config.hidden_size = 384;
+    config.intermediate_size = 1024;
+    config.num_layers = 8;
+    config.num_heads = 6;
+    config.num_kv_heads = 2;
+    config.head_dim = 64;
   } else {
     WS_CHECK(shape == "qwen3-0.6b", kInvalidArgument, "bench", "--shape: got \"" + shape + "\"");
   }
