@@ -119,8 +119,8 @@ export function planRun({ root, node, python, dryRun, part }: PlanOptions): Stag
       return generation(`decode qwen3-4b, batch ${batch}`, 25, "qwen3-4b", "--decode", String(batch), ...sizes);
     });
     const generationTests: Program = {
-      ...{ name: "native tests of generation", seconds: 50, command: binary("wideseek_native_test") },
-      ...{ args: tests("device_"), judge: judgeTests },
+      ...{ name: "native tests of generation", command: binary("wideseek_native_test") },
+      ...{ args: tests("device_"), judge: judgeTests, seconds: dryRun ? 180 : 50 },
     };
     const sharing: Program = {
       ...generation("sharing qwen3-4b", 40, "qwen3-4b", ...(dryRun ? ["--divide", "32", "--group", "2"] : [])),
