@@ -34,12 +34,12 @@ function measure({ device, shape, threads, rounds, smoke }: BenchmarkContext): L
 export const sharingBenchmark: Benchmark = async function* (context) {
   const { device, shape } = context;
   for (const { bench, shape: _, ...line } of measure(context)) {
-    const figure = figureOf[bench];
+    const { [figureOf[bench]]: values, ...params } = line;
     yield {
-      name: `${device.kind === "cpu" ? "cpu" : "gpu"}.${bench}.${figure}`,
+      name: `${device.kind === "cpu" ? "cpu" : "gpu"}.${bench}.${figureOf[bench]}`,
       unit: "ratio",
-      values: line[figure] as number[],
-      params: { shape: shape.name, dtype: dtypeOf(device), ...line },
+      values: values as number[],
+      params: { shape: shape.name, dtype: dtypeOf(device), ...params },
     };
   }
 };
