@@ -189,7 +189,7 @@ __global__ void __launch_bounds__(kAttentionThreads, 2) forward_kernel(Call call
       const int stage = first / kKeys % 2;
       float scores[kRowTiles][kKeyColumns][4];
       product<D>(scores, queries, layout.keys(stage));
-      if (first + kKeys - 1 > position) mask_later_keys(scores, call.heads, first_row, position - first);
+      if (first + kKeys - 1 > position) mask_later_keys(scores, call.heads, first_row, position - first, -INFINITY);
       weigh<D>(scores, state, scale_log2);
       add_product<D>(state.sum, scores, layout.values(stage));
     }

@@ -256,9 +256,11 @@ __device__ __forceinline__ void sum_over_keys(const Call& call, const QueryLayou
     issue_product_of_rows<D>(gradients[0], dout, ring.values(stage));
     commit_products();
     wait_products<1>(scores[0]);
-    if ((step + 1) * kRingKeys - 1 > position)
-      mask_later_keys(scores, call.heads, first_row, position - step * kRingKeys);
+    // Masked after it is weighed: the branch keeps the wait below from moving ahead of this arithmetic, which runs under
+    // the second product.
     weigh(scores, statistics, call.scale * kLog2E);
+    if ((step + 1) * kRingKeys - 1 > position)
+      mask_later_keys(scores, call.heads, first_row, position - step * kRingKeys, 0);
     wait_products<0>(gradients[0]);
     release(ring.empty_values(stage));
     differentiate(scores, gradients, statistics);

@@ -168,7 +168,7 @@ __device__ __forceinline__ void attend(const Call& call, const Layout<D>& layout
   commit_products();
   wait_products<0>(scores[0]);
   release(ring.empty_keys(0));
-  if (kRingKeys - 1 > position) mask_later_keys(scores, call.heads, first_row, position);
+  if (kRingKeys - 1 > position) mask_later_keys(scores, call.heads, first_row, position, -INFINITY);
   weigh<D>(scores[0], state, shrink, scale_log2);
   pack_operand(weights, scores[0]);
   if (takes_turns && consumer == 1) give_turn(0);
@@ -188,11 +188,12 @@ __device__ __forceinline__ void attend(const Call& call, const Layout<D>& layout
     wait_products<1>(scores[0]);
     release(ring.empty_keys(stage));
     if ((step + 1) * kRingKeys - 1 > position)
-      mask_later_keys(scores, call.heads, first_row, position - step * kRingKeys);
+      mask_later_keys(scores, call.heads, first_row, position - step * kRingKeys, -INFINITY);
     const bool starts_span = step % kSpanSteps == 0;
     float max[2], total[2];  // of the span that ends, if one does
     if (starts_span) start_totals(state, max, total);
     weigh<D>(scores[0], state, shrink, scale_log2);
+    compute_before_wait(state.total[0] + state.total[1], queries);
     wait_products<0>(state.sum[0], weights);
     release(ring.empty_values(last_stage));
     if (starts_span) {

@@ -202,11 +202,11 @@ struct PackedRows {
   }
 };
 
-// Scores of keys past the row's position become -inf. `limit` is the position of packed row 0 of the tile less that of
+// Scores or weights of keys past the row's position become `masked`. `limit` is the position of packed row 0 of the tile less that of
 // the first key; the warp's rows begin at first_row.
 template <int kRowTiles, int kColumnTiles>
 __device__ __forceinline__ void mask_later_keys(float (&scores)[kRowTiles][kColumnTiles][4], const Heads& heads,
-                                                int first_row, int limit) {
+                                                int first_row, int limit, float masked) {
   const int lane = lane_id();
   WS_UNROLL
   for (int i = 0; i < kRowTiles; ++i) {
@@ -217,7 +217,7 @@ __device__ __forceinline__ void mask_later_keys(float (&scores)[kRowTiles][kColu
       for (int n = 0; n < kColumnTiles; ++n) {
         WS_UNROLL
         for (int e = 0; e < 2; ++e) {
-          if (n * 8 + lane % 4 * 2 + e > last) scores[i][n][half * 2 + e] = -INFINITY;
+          if (n * 8 + lane % 4 * 2 + e > last) scores[i][n][half * 2 + e] = masked;
         }
       }
     }

@@ -99,6 +99,9 @@ template <int kNewestGroupsLeft, typename... Registers>
 void wait_products(Registers&...) {
   emulation::wait_products(kNewestGroupsLeft);
 }
+// Keeps what `value` is computed from before a wait that follows: ptxas would move the wait ahead of arithmetic that is
+// there to run under the products. `value` is never negative; nothing is stored.
+inline void compute_before_wait(float, SharedAddress) {}
 // sum [64, 8 kColumnTiles] (+)= A B^T, A and B by rows.
 template <bool kAdds, int kColumnTiles>
 void issue_product(float (&sum)[kColumnTiles][4], Operand a, Operand b) {
@@ -184,6 +187,17 @@ template <int kNewestGroupsLeft, typename... Registers>
 __device__ __forceinline__ void wait_products(Registers&... registers) {
   asm volatile("wgmma.wait_group.sync.aligned %0;" ::"n"(kNewestGroupsLeft) : "memory");
   (pin(registers), ...);
+}
+// A store that a value below 0 would make, for nothing else holds ptxas.
+__device__ __forceinline__ void compute_before_wait(float value, SharedAddress anywhere) {
+  asm volatile(
+      "{\n"
+      ".reg .pred below;\n"
+      "setp.lt.f32 below, %1, 0f00000000;\n"
+      "@below st.shared.f32 [%0], %1;\n"
+      "}\n" ::"r"(anywhere),
+      "f"(value)
+      : "memory");
 }
 
 #define WS_SUMS(n) "+f"(sum[n][0]), "+f"(sum[n][1]), "+f"(sum[n][2]), "+f"(sum[n][3])
