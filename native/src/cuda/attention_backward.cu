@@ -149,7 +149,8 @@ __global__ void __launch_bounds__(kAttentionThreads, 2)
     const int stage = first / kKeys % 2;
     float scores[kRowTiles][kKeyColumns][4], gradients[kRowTiles][kKeyColumns][4];
     product<D>(scores, layout.queries + own_rows, layout.keys(stage));
-    if (first + kKeys - 1 > tile.position) mask_later_keys(scores, call.heads, first_row, tile.position - first, -INFINITY);
+    if (first + kKeys - 1 > tile.position)
+      mask_later_keys(scores, call.heads, first_row, tile.position - first, -INFINITY);
     product<D>(gradients, layout.dout() + own_rows, layout.values(stage));
     weigh(scores, statistics, call.scale * kLog2E);
     differentiate(scores, gradients, statistics);

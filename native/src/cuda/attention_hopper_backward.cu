@@ -144,33 +144,54 @@ __device__ __forceinline__ void sum_over_rows(const Call& call, const KeyLayout<
   set_zero(dk);
   set_zero(dv);
   wait_phase(layout.full_keys(), 0);
-  bool goes_on = true;
-  for (int number = 0; goes_on; ++number) {
+  float weights[1][kRowColumns][4], gradients[1][kRowColumns][4];
+  uint32_t operand[kRowColumns / 2][4], gradient_operand[kRowColumns / 2][4];
+  const auto issue_scores = [&](int number) {
     const int stage = number % kStages;
     wait_phase(layout.full(stage), number / kStages);
-    const uint4 note = load_shared_16(layout.note(stage));
-    const StepStart start{static_cast<int>(note.x), static_cast<int>(note.y)};
-    goes_on = note.z == 0;
-    float weights[1][kRowColumns][4], gradients[1][kRowColumns][4];
-    uint32_t operand[kRowColumns / 2][4], gradient_operand[kRowColumns / 2][4];
-    fence_products(weights[0], gradients[0]);
+    fence_products(weights[0]);
     issue_product_of_rows<D>(weights[0], own_keys, layout.queries(stage));
     commit_products();
+  };
+  const auto issue_gradients = [&](int stage) {
+    fence_products(gradients[0]);
     issue_product_of_rows<D>(gradients[0], own_values, layout.dout(stage));
     commit_products();
+  };
+  // Makes operands of both, once they are there. Returns whether that was the last step.
+  const auto differentiate_scores = [&](int stage) {
+    const uint4 note = load_shared_16(layout.note(stage));
+    const StepStart start{static_cast<int>(note.x), static_cast<int>(note.y)};
     wait_products<1>(weights[0]);
     weigh(weights, layout.statistics(stage), call, start, first_key, last_key);
     wait_products<0>(gradients[0]);
     differentiate(gradients, weights, layout.statistics(stage));
     pack_operand(operand, weights[0]);
     pack_operand(gradient_operand, gradients[0]);
+    return note.z != 0;
+  };
+  const auto issue_sums = [&](int stage) {
     fence_products(dk[0], dv[0], operand, gradient_operand);
     issue_product_of_columns<D>(dv[0], operand, layout.dout(stage));
     issue_product_of_columns<D>(dk[0], gradient_operand, layout.queries(stage));
     commit_products();
-    wait_products<0>(dk[0], dv[0], operand, gradient_operand);
+  };
+  issue_scores(0);
+  issue_gradients(0);
+  int number = 0;
+  for (bool is_last = differentiate_scores(0); !is_last; ++number) {
+    const int stage = number % kStages, next_stage = (number + 1) % kStages;
+    issue_sums(stage);
+    // Behind them at once, so that the tensor cores do not wait for this step's end; of all products of the next step
+    // there are not registers enough.
+    issue_scores(number + 1);
+    wait_products<1>(dk[0], dv[0], operand, gradient_operand);
     release(layout.empty(stage));
+    issue_gradients(next_stage);
+    is_last = differentiate_scores(next_stage);
   }
+  issue_sums(number % kStages);
+  wait_products<0>(dk[0], dv[0], operand, gradient_operand);
   sync_consumer(consumer);  // nobody reads the keys and values any more
   scale_by(dk, call.scale);
   const KeyPlace place(call, lists);
@@ -241,36 +262,55 @@ __device__ __forceinline__ void sum_over_keys(const Call& call, const QueryLayou
     copy_query_rows<D>(dout, call.dout, rows, call.heads.out_size(), consumer);
   }
   show_copies(consumer);
-  float dq[1][D / 8][4];
+  float dq[1][D / 8][4], scores[1][kRingKeys / 8][4], gradients[1][kRingKeys / 8][4];
+  uint32_t operand[kRingKeys / 16][4];
   set_zero(dq);
-  for (int step = 0; step * kRingKeys < end; ++step) {
-    const int stage = step % kRingStages, phase = step / kRingStages;
-    float scores[1][kRingKeys / 8][4], gradients[1][kRingKeys / 8][4];
-    uint32_t operand[kRingKeys / 16][4];
-    wait_phase(ring.full_keys(stage), phase);
+  const auto issue_scores = [&](int step) {
+    const int stage = step % kRingStages;
+    wait_phase(ring.full_keys(stage), step / kRingStages);
     fence_products(scores[0]);
     issue_product_of_rows<D>(scores[0], queries, ring.keys(stage));
     commit_products();
-    wait_phase(ring.full_values(stage), phase);
+  };
+  const auto issue_gradients = [&](int step) {
+    const int stage = step % kRingStages;
+    wait_phase(ring.full_values(stage), step / kRingStages);
     fence_products(gradients[0]);
     issue_product_of_rows<D>(gradients[0], dout, ring.values(stage));
     commit_products();
+  };
+  // Makes the operand of both, once they are there.
+  const auto differentiate_scores = [&](int step) {
     wait_products<1>(scores[0]);
-    // Masked after it is weighed: the branch keeps the wait below from moving ahead of this arithmetic, which runs under
-    // the second product.
+    // Masked after it is weighed: the branch keeps the wait below from moving ahead of this arithmetic, which runs
+    // under the second product.
     weigh(scores, statistics, call.scale * kLog2E);
     if ((step + 1) * kRingKeys - 1 > position)
       mask_later_keys(scores, call.heads, first_row, position - step * kRingKeys, 0);
     wait_products<0>(gradients[0]);
-    release(ring.empty_values(stage));
+    release(ring.empty_values(step % kRingStages));
     differentiate(scores, gradients, statistics);
     pack_operand(operand, scores[0]);
+  };
+  const auto issue_sum = [&](int step) {
     fence_products(dq[0], operand);
-    issue_product_of_columns<D>(dq[0], operand, ring.keys(stage));
+    issue_product_of_columns<D>(dq[0], operand, ring.keys(step % kRingStages));
     commit_products();
-    wait_products<0>(dq[0], operand);
-    release(ring.empty_keys(stage));
+  };
+  issue_scores(0);
+  issue_gradients(0);
+  differentiate_scores(0);
+  int step = 0;
+  for (; (step + 1) * kRingKeys < end; ++step) {
+    issue_sum(step);
+    issue_scores(step + 1);  // behind it at once, as in the kernel above
+    wait_products<1>(dq[0], operand);
+    release(ring.empty_keys(step % kRingStages));
+    issue_gradients(step + 1);
+    differentiate_scores(step + 1);
   }
+  issue_sum(step);
+  wait_products<0>(dq[0], operand);
   sync_consumer(consumer);  // nobody reads the queries any more
   scale_by(dq, call.scale);
   const PackedRows rows = place.rows(call.heads);

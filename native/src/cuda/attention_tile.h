@@ -202,8 +202,8 @@ struct PackedRows {
   }
 };
 
-// Scores or weights of keys past the row's position become `masked`. `limit` is the position of packed row 0 of the tile less that of
-// the first key; the warp's rows begin at first_row.
+// Scores or weights of keys past the row's position become `masked`. `limit` is the position of packed row 0 of the
+// tile less that of the first key; the warp's rows begin at first_row.
 template <int kRowTiles, int kColumnTiles>
 __device__ __forceinline__ void mask_later_keys(float (&scores)[kRowTiles][kColumnTiles][4], const Heads& heads,
                                                 int first_row, int limit, float masked) {
