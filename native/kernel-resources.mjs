@@ -1,5 +1,6 @@
 // Prints what every CUDA kernel takes: registers, spills, stack, shared memory; exit code 1 if one spills more than
-// kernel-limits.json allows, which is nothing for kernels that it does not name. Compiles each file for the given
+// kernel-limits.json allows, which is nothing for kernels that it does not name, or if ptxas says that it made products
+// of a warpgroup wait for each other. Compiles each file for the given
 // architectures (all of the limits by default) with ptxas -v, which needs nvcc but neither a GPU nor cuobjdump, and
 // keeps the answers in build/. Without nvcc it says so and passes.
 // Usage: node kernel-resources.mjs [sm_80|sm_90a|...] [part of a file name]
@@ -46,9 +47,12 @@ function number(text, pattern) {
 /** One entry for each kernel that ptxas reports. */
 function parse(log) {
   const parts = log.split(/Compiling entry function '/).slice(1);
-  const names = demangle(parts.map((part) => part.slice(0, part.indexOf("'"))));
+  const symbols = parts.map((part) => part.slice(0, part.indexOf("'")));
+  const names = demangle(symbols);
+  const serialized = [...log.matchAll(/wgmma\.mma_async instructions are serialized .* function '([^']+)'/g)];
   return parts.map((part, i) => ({
     name: names[i],
+    serialized: serialized.some((match) => match[1] === symbols[i]),
     registers: number(part, /Used (\d+) registers/),
     spills: number(part, /(\d+) bytes spill stores/) + number(part, /(\d+) bytes spill loads/),
     stack: number(part, /(\d+) bytes stack frame/),
@@ -78,7 +82,7 @@ function fingerprint(file, compiler) {
       .filter((name) => name.endsWith(".h"))
       .map((name) => join(root, "src", part, name)),
   );
-  for (const path of [...headers, join(folder, file)]) hash.update(readFileSync(path));
+  for (const path of [...headers, join(folder, file), fileURLToPath(import.meta.url)]) hash.update(readFileSync(path));
   return hash.digest("hex");
 }
 
@@ -102,6 +106,7 @@ if (version.error) {
 }
 const sources = readdirSync(folder).filter((file) => file.endsWith(".cu") && file.includes(filter));
 let tooMany = 0;
+let numSerialized = 0;
 for (const architecture of architectures) {
   const found = new Map();
   const waiting = [...sources];
@@ -113,13 +118,17 @@ for (const architecture of architectures) {
   await Promise.all(Array.from({ length: availableParallelism() }, work));
   console.log(`${architecture}: registers of a thread, bytes of spills, of stack and of static shared memory`);
   for (const file of sources) {
-    for (const { name, registers, spills, stack, shared } of found.get(file)) {
+    for (const { name, registers, spills, stack, shared, serialized } of found.get(file)) {
       const limit = limits[architecture]?.[`${file} ${name}`] ?? 0;
       const numbers = [registers, spills, stack, shared].map((value) => String(value).padStart(7)).join("");
-      console.log(`${numbers}  ${file}  ${name}${spills > limit ? `  SPILLS MORE THAN ${limit} BYTES` : ""}`);
+      const trouble = `${spills > limit ? `  SPILLS MORE THAN ${limit} BYTES` : ""}${serialized ? "  PRODUCTS SERIALIZED" : ""}`;
+      console.log(`${numbers}  ${file}  ${name}${trouble}`);
       tooMany += spills > limit ? 1 : 0;
+      numSerialized += serialized ? 1 : 0;
     }
   }
 }
 if (tooMany > 0) fail(`${tooMany} kernels spill more registers than kernel-limits.json allows`);
+if (numSerialized > 0)
+  fail(`ptxas serialized the products of ${numSerialized} kernels; compile with -Xptxas -v for why`);
 console.log("kernel resources: no kernel spills more than kernel-limits.json allows");
