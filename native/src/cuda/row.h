@@ -4,6 +4,7 @@
 #pragma once
 
 #include <bit>
+#include <cstring>
 #include <type_traits>
 
 #include "cuda/platform.h"
@@ -61,6 +62,24 @@ __device__ __forceinline__ RawPack<T> narrow(const Pack& pack) {
   return raw;
 }
 
+// Four words at a multiple of 16 bytes, in one access: from four members of a structure the compiler may make four.
+#if defined(WIDESEEK_CUDA_EMULATION)
+inline void load_words(uint32_t* words, const void* from) { std::memcpy(words, from, 16); }
+inline void store_words(void* to, const uint32_t* words) { std::memcpy(to, words, 16); }
+#else
+__device__ __forceinline__ void load_words(uint32_t* words, const void* from) {
+  asm volatile("ld.global.v4.b32 {%0, %1, %2, %3}, [%4];"
+               : "=r"(words[0]), "=r"(words[1]), "=r"(words[2]), "=r"(words[3])
+               : "l"(__cvta_generic_to_global(from))
+               : "memory");
+}
+__device__ __forceinline__ void store_words(void* to, const uint32_t* words) {
+  asm volatile("st.global.v4.b32 [%0], {%1, %2, %3, %4};" ::"l"(__cvta_generic_to_global(to)), "r"(words[0]),
+               "r"(words[1]), "r"(words[2]), "r"(words[3])
+               : "memory");
+}
+#endif
+
 // Elements [i, i + 8) of a row of n. Rows of a multiple of 8 elements are read 16 bytes at a time.
 template <typename T>
 __device__ __forceinline__ RawPack<T> load_raw(const T* row, int64_t i, int64_t n) {
@@ -68,10 +87,8 @@ __device__ __forceinline__ RawPack<T> load_raw(const T* row, int64_t i, int64_t 
   if (n % kPack == 0) {
     if (i < n) {
       WS_UNROLL
-      for (int word = 0; word < RawPack<T>::kWords; word += 4) {
-        const uint4 four = reinterpret_cast<const uint4*>(row + i)[word / 4];
-        raw.w[word] = four.x, raw.w[word + 1] = four.y, raw.w[word + 2] = four.z, raw.w[word + 3] = four.w;
-      }
+      for (int word = 0; word < RawPack<T>::kWords; word += 4)
+        load_words(raw.w + word, reinterpret_cast<const uint32_t*>(row + i) + word);
     }
   } else {
     WS_UNROLL
@@ -92,10 +109,8 @@ __device__ __forceinline__ void store_raw(T* row, int64_t i, int64_t n, const Ra
   if (n % kPack == 0) {
     if (i >= n) return;
     WS_UNROLL
-    for (int word = 0; word < RawPack<T>::kWords; word += 4) {
-      reinterpret_cast<uint4*>(row + i)[word / 4] =
-          uint4{raw.w[word], raw.w[word + 1], raw.w[word + 2], raw.w[word + 3]};
-    }
+    for (int word = 0; word < RawPack<T>::kWords; word += 4)
+      store_words(reinterpret_cast<uint32_t*>(row + i) + word, raw.w + word);
   } else {
     WS_UNROLL
     for (int k = 0; k < kPack; ++k) {
