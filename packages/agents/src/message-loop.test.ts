@@ -102,6 +102,15 @@ describe("turns", () => {
     expect(episode.trajectories[0]).toMatchObject({ numMalformedCalls: 2, stopReason: "answered" });
   });
 
+  test("why lookups failed is kept for the report", async () => {
+    const dead: Toolset = {
+      ...tools,
+      run: async () => ({ text: "no", ok: false, numSearches: 1, numAccesses: 0, failures: ["search: down"] }),
+    };
+    const episode = await single(new ScriptedChatModel([search, "\\boxed{1}"]), { tools: dead });
+    expect(episode.trajectories[0]?.errors).toEqual(["turn 1: search: down"]);
+  });
+
   test("the last turn is announced and is the last", async () => {
     const model = new ScriptedChatModel(() => search);
     const episode = await single(model, { limits: { singleTurns: 3 } });

@@ -125,6 +125,7 @@ export async function runMessageAgent(agent: Agent, environment: MessageEnvironm
       trajectory.numSubagentCalls += result.numSubagentCalls;
       trajectory.numSearches += result.numSearches;
       trajectory.numAccesses += result.numAccesses;
+      trajectory.errors.push(...(result.failures ?? []).map((failure) => `turn ${turn}: ${failure}`));
       if (result.malformed) {
         trajectory.numMalformedCalls += 1;
         trajectory.errors.push(`turn ${turn}: wrong call of ${JSON.stringify(calls[index]?.name.slice(0, 100))}`);

@@ -90,11 +90,15 @@ class SearchToolset implements Toolset {
     const outcomes = await Promise.allSettled(requests.map((request) => this.#look(request, language, signal)));
     const sections: string[] = [];
     const failures: string[] = [];
+    // The page was found, and the agent has it: only the report is told.
+    const summaryFailures: string[] = [];
     for (const outcome of outcomes) {
       if (outcome.status === "rejected") throw outcome.reason;
       sections.push(outcome.value.text);
       if (outcome.value.failure !== undefined) failures.push(outcome.value.failure);
+      if (outcome.value.summaryFailure !== undefined) summaryFailures.push(`summary: ${outcome.value.summaryFailure}`);
     }
+    const allFailures = [...failures, ...summaryFailures];
     if (errors.length > 0) sections.push([texts.callError, ...errors].join("\n"));
     return {
       // The one way out: hits, titles, pages, summaries, errors of servers and what a model quoted all pass here.
@@ -103,7 +107,7 @@ class SearchToolset implements Toolset {
       numSearches: requests.filter((request) => request.kind === "search").length,
       numAccesses: requests.filter((request) => request.kind === "access").length,
       malformed: errors.length > 0,
-      ...(failures.length > 0 && { failures }),
+      ...(allFailures.length > 0 && { failures: allFailures }),
     };
   }
 
@@ -112,7 +116,7 @@ class SearchToolset implements Toolset {
     request: Request,
     language: Language,
     signal: AbortSignal | undefined,
-  ): Promise<{ text: string; failure?: string }> {
+  ): Promise<{ text: string; failure?: string; summaryFailure?: string }> {
     const texts = toolTexts[language];
     const section = (text: string): string => `${request.heading}\n${texts.result}\n${text}`;
     try {
@@ -124,9 +128,9 @@ class SearchToolset implements Toolset {
       }
       // Behind the tool's time limit: the model has a deadline of its own.
       const summary = await this.#summarizer.summarize(text, request.info, language, signal);
-      if (summary === undefined) return { text: section(text) };
+      if ("failure" in summary) return { text: section(text), summaryFailure: summary.failure };
       const heading = `${request.heading}\n${texts.infoToExtract}\n${request.info}`;
-      return { text: `${heading}\n${texts.result}\n${summary}` };
+      return { text: `${heading}\n${texts.result}\n${summary.text}` };
     } catch (error) {
       signal?.throwIfAborted();
       return {

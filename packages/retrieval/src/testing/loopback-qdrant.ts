@@ -29,11 +29,17 @@ export class LoopbackQdrant implements AsyncDisposable {
   readonly collections: Map<string, Collection> = new Map();
   /** Statuses that the next looks at a collection say, before "green". */
   readonly statuses: string[] = [];
-  /** Answers that the next requests get instead of their own. */
-  readonly failures: Answer[] = [];
+  /** What the next requests get instead of their own answer; "cut" closes the connection without one. */
+  readonly failures: (Answer | "cut")[] = [];
   #url = "";
   readonly #server = createServer(async (request, response) => {
-    const { status, body } = this.#answer(await this.#record(request));
+    const recorded = await this.#record(request);
+    const failure = this.failures.shift();
+    if (failure === "cut") {
+      request.socket.destroy();
+      return;
+    }
+    const { status, body } = failure ?? this.#answer(recorded);
     response.writeHead(status, { "content-type": "application/json" }).end(JSON.stringify(body));
   });
 
@@ -64,8 +70,6 @@ export class LoopbackQdrant implements AsyncDisposable {
   }
 
   #answer({ method, path, body }: RecordedRequest): Answer {
-    const failure = this.failures.shift();
-    if (failure !== undefined) return failure;
     const { pathname } = new URL(path, "http://qdrant");
     const [, name = "", action = ""] = /^\/collections\/([^/]+)(.*)$/.exec(pathname) ?? [];
     const collection = this.collections.get(name);
