@@ -1,6 +1,7 @@
 // Opens the models that a config names for judging and summarising. Owns which parts belong together and what is closed.
+import { DiskCache } from "@wideseek/cache";
 import type { ChatModelConfig, JudgeConfig, RunConfig, SummaryConfig } from "@wideseek/config";
-import { CachedChatModel, openaiChatModel, ReplyCache } from "@wideseek/llm";
+import { CachedChatModel, openaiChatModel } from "@wideseek/llm";
 import { LlmJudge, RuleJudge } from "@wideseek/rewards";
 import type { ChatModel, Judge } from "@wideseek/spec";
 import { PageSummarizer } from "@wideseek/tools";
@@ -87,7 +88,8 @@ export async function openChatModel(config: ChatModelConfig, stack: AsyncDisposa
   const { model, identity } = config.kind === "api" ? openServer(config) : await loadLocal(config);
   stack.use(model);
   if (config.cacheFile === null) return model;
-  const cache = stack.use(ReplyCache.open(config.cacheFile, { maxBytes: config.cacheMaxMiB * 2 ** 20 }));
+  const maxBytes = config.cacheMaxMiB * 2 ** 20;
+  const cache = stack.use(DiskCache.open(config.cacheFile, { contents: "model replies", maxBytes }));
   return new CachedChatModel({ model, cache, identity });
 }
 

@@ -1,4 +1,5 @@
 // Opens the web from its options. Owns which parts make up the backend.
+import { DiskCache } from "@wideseek/cache";
 import { invalidInput, type SearchBackend, WideSeekError } from "@wideseek/spec";
 import { Agent } from "undici";
 import { DirectReader } from "./direct-reader.ts";
@@ -8,7 +9,6 @@ import { JinaReader } from "./jina.ts";
 import { type Environment, readKey } from "./keys.ts";
 import { LeakBlocklist } from "./leak-blocklist.ts";
 import { LeakFilter } from "./leak-filter.ts";
-import { LookupCache } from "./lookup-cache.ts";
 import { type WebOptions, type WebOptionsInput, webOptionsSchema } from "./options.ts";
 import { PageExtractor } from "./page-extractor.ts";
 import { Searxng } from "./searxng.ts";
@@ -40,10 +40,13 @@ export async function openWeb(input: WebOptionsInput, settings: OpenWebSettings)
   const keys = webKeys(options, settings.environment);
   const engine = openEngine(options, settings, keys.search);
   const reader = openReader(options, settings, keys.access);
-  let cache: LookupCache | undefined;
+  let cache: DiskCache | undefined;
   try {
     const { file, maxMiB, maxAgeDays } = options.cache;
-    if (file !== null) cache = LookupCache.open(file, { maxBytes: maxMiB * mebibyte, maxAgeSeconds: maxAgeDays * day });
+    if (file !== null) {
+      const limits = { maxBytes: maxMiB * mebibyte, maxAgeSeconds: maxAgeDays * day };
+      cache = DiskCache.open(file, { contents: "web pages", ...limits });
+    }
     await tried("web.search", () => engine.search("wikipedia", 1));
     if (reader instanceof JinaReader) await tried("web.access", () => reader.read(new URL(probePage), () => {}));
   } catch (error) {
