@@ -2,7 +2,13 @@
 import { limitsSchema, promptStyleSchema } from "@wideseek/agents";
 import { rewardOptionsSchema } from "@wideseek/rewards";
 import { type QaSetName, qaSetNames } from "@wideseek/spec";
-import { mcpOptionsSchema, recordingOptionsSchema, toolOptionsSchema, webOptionsSchema } from "@wideseek/tools";
+import {
+  blocklistOptionsSchema,
+  mcpOptionsSchema,
+  recordingOptionsSchema,
+  toolOptionsSchema,
+  webOptionsSchema,
+} from "@wideseek/tools";
 import { coldStartOptionsSchema, trainOptionsSchema } from "@wideseek/train";
 import { z } from "zod";
 import { judgeSchema, summarySchema } from "./chat-models.ts";
@@ -93,6 +99,9 @@ const fileDataSchema = z.strictObject({
     .describe("Address of a retrieval server with the published interface, instead of a corpus."),
   web: webOptionsSchema.nullable().default(null).describe("The live web, instead of a corpus."),
   mcp: mcpOptionsSchema.nullable().default(null).describe("Tools of an MCP server, instead of a corpus."),
+  blocklist: blocklistOptionsSchema
+    .prefault({})
+    .describe("What holds the answers of a benchmark, and is kept from agents wherever it comes from."),
   recording: recordingOptionsSchema
     .nullable()
     .default(null)

@@ -7,7 +7,7 @@ import type { PageReader, SearchEngine } from "./engine.ts";
 import { guardedAgent } from "./guarded-agent.ts";
 import { JinaReader } from "./jina.ts";
 import { type Environment, readKey } from "./keys.ts";
-import { LeakBlocklist } from "./leak-blocklist.ts";
+import type { LeakBlocklist } from "./leak-blocklist.ts";
 import { LeakFilter } from "./leak-filter.ts";
 import { type WebOptions, type WebOptionsInput, webOptionsSchema } from "./options.ts";
 import { PageExtractor } from "./page-extractor.ts";
@@ -26,6 +26,8 @@ export interface OpenWebSettings {
   timeoutSeconds: number;
   /** Where keys are looked up. */
   environment: Environment;
+  /** What agents must not see. Redirects are checked too, which only the readers of pages know. */
+  blocklist: LeakBlocklist;
 }
 
 /**
@@ -54,8 +56,7 @@ export async function openWeb(input: WebOptionsInput, settings: OpenWebSettings)
     cache?.[Symbol.dispose]();
     throw error;
   }
-  const blocklist = new LeakBlocklist(options.blocklist);
-  return new LeakFilter(blocklist, (checkAddress) => new WebBackend({ engine, reader, cache, checkAddress }));
+  return new LeakFilter(settings.blocklist, (checkAddress) => new WebBackend({ engine, reader, cache, checkAddress }));
 }
 
 /** The first request to a service: its failure is that of a setting. */
