@@ -83,6 +83,17 @@ describe("paper-table1", () => {
     });
     expect(await readFile(path.join(folder, "report.html"), "utf8")).toContain("use_mcp_tool");
 
+    // The published files count the turns and calls of every system.
+    for (const { id, team } of report.rows) {
+      const file = path.join(folder, "published", id, "metrics.json");
+      const { experiment_name, metrics } = JSON.parse(await readFile(file, "utf8"));
+      expect(experiment_name).toBe(id);
+      expect(metrics.avg_prompt_length, id).toBeGreaterThan(10);
+      expect(metrics.traj_avg_search, id).toBeGreaterThan(0);
+      expect(metrics.turn_avg_search, id).toBeGreaterThan(0);
+      expect("avg_num_subagents_per_traj" in metrics, id).toBe(team === "multi");
+    }
+
     const { numRequests } = server;
     const again = await run("--suite", "paper-table1", "--resume", folder);
     expect(again.code).toBe(0);

@@ -40,7 +40,7 @@ async function evaluate(numEpisodes: number, judgeAttempts: number, outageSecond
     label: "faults",
     model: "scripted",
     tasks: Array.from({ length: numEpisodes / 4 }, (_, index) => hillTask(index)),
-    settings: { samples: 4, concurrency: numEpisodes, seed: 1, judgeAttempts, traces: 2 },
+    settings: { samples: 4, concurrency: numEpisodes, seed: 1, judgeAttempts, traces: 2, traceSamples: 1 },
     rewards: rewardOptionsSchema.parse({}),
     judge,
     keep: "report",

@@ -146,7 +146,8 @@ const evalSchema = z.strictObject({
   judgeAttempts: count(100)
     .default(8)
     .describe("Times that an episode is given to a judge that cannot answer; pauses grow from 2 s to a minute."),
-  traces: z.int().min(0).default(8).describe("Questions of which the first episode is kept with all that was said."),
+  traces: z.int().min(0).default(8).describe("Questions of which episodes are kept with all that was said."),
+  traceSamples: count(1000).default(1).describe("Episodes of each of these questions that are kept."),
   sweepSubagents: z
     .array(count(1_000_000))
     .default([])

@@ -17,6 +17,7 @@ export interface HeldOutParts {
   judge: Judge;
   tasks: readonly Task[];
   leftOut: readonly string[];
+  dataPaths: readonly string[];
   /** Run folder: reports and some traces go to eval/. */
   directory: string;
   /** Says which weights are evaluated, for finished episodes of a killed evaluation. */
@@ -103,7 +104,7 @@ export function heldOutMetrics(report: EvaluationReport, workflow: Workflow): Re
 }
 
 async function run(
-  { config, policy, tools, judge, tasks, leftOut, directory, modelLabel, progress }: HeldOutParts,
+  { config, policy, tools, judge, tasks, leftOut, dataPaths, directory, modelLabel, progress }: HeldOutParts,
   { workflow, name, ...request }: Pick<EvaluationRequest, "name" | "step" | "keep"> & { workflow: Workflow },
   limits: Limits,
   signal: AbortSignal,
@@ -118,6 +119,7 @@ async function run(
     model: path.basename(model.directory),
     tasks: settings.maxTasks === 0 ? tasks : tasks.slice(0, settings.maxTasks),
     leftOut,
+    dataPaths,
     settings,
     rewards,
     judge,

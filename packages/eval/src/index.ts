@@ -19,6 +19,7 @@ export { type AtK, atK, type Measure } from "./metrics.ts";
 export { type ComparedTable, OfficialLayout, type OfficialSample } from "./official-layout.ts";
 export { holm, type PairedResult, pairedTest } from "./paired-test.ts";
 export { type ChartPoint, type ChartSeries, type LineChart, lineChart } from "./plot.ts";
+export { type PublishedFiles, writePublishedFiles } from "./published-layout.ts";
 export { type EpisodeFile, type MetricsRow, type RunDirectory, readRunDirectory } from "./run-directory.ts";
 export { type RunFigure, runFigures } from "./run-figures.ts";
 export type { EpisodeStatistics } from "./statistics.ts";
