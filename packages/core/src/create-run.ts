@@ -109,6 +109,7 @@ export class ConfiguredRun implements AsyncDisposable {
     await checkRunCommand(this.directory, "train");
     await checkRunSettings(this.directory, this.#config);
     await using models = await RunModels.open(this.#config);
+    await models.check(this.#signal);
     const kind = options.staleness > 0 ? "trainWhileGenerating" : "train";
     await using policy = await this.#loadPolicy(model.directory, options.maxTokens, kind);
     await using reference =
@@ -186,6 +187,7 @@ export class ConfiguredRun implements AsyncDisposable {
     await checkRunCommand(this.directory, "eval");
     await checkEvaluationSettings(this.directory, this.#config);
     await using models = await RunModels.open(this.#config);
+    await models.check(this.#signal);
     await using policy = await this.#loadPolicy(model.directory, train.maxTokens);
     const { leftOut } = this.#data;
     if (leftOut.length > 0) {

@@ -50,6 +50,7 @@ export async function runSuite(options: SuiteOptions): Promise<SuiteReport> {
     throw new WideSeekError("WS_INVALID_ARGUMENT", `suite: no held-out questions; set ${where}`, { op: "runSuite" });
   }
   await using judging = await RunModels.open(config);
+  await judging.check(signal);
   await writeRunCommand(directory, "suite");
   await writeAtomic(path.join(directory, CONFIG_FILE), formatConfig(config));
 
