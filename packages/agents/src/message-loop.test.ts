@@ -84,6 +84,35 @@ describe("roles on different models", () => {
   });
 });
 
+test.each([
+  [undefined, "zh"],
+  ["task", "zh"],
+  ["en", "en"],
+] as const)("a Chinese question under promptLanguage %s is worked on in %s", async (promptLanguage, language) => {
+  const asked: string[] = [];
+  const model = new ScriptedChatModel([search, "\\boxed{1}"]);
+  await run(
+    { single: messages(model) },
+    {
+      ...{ task: { ...task, language: "zh" }, workflow: "sa", prompts: "full", promptLanguage },
+      tools: {
+        definitions: (role, given) => {
+          asked.push(given);
+          return tools.definitions(role, given);
+        },
+        run: async (tool, context) => {
+          asked.push(context.language);
+          return await tools.run(tool, context);
+        },
+      },
+    },
+  );
+  expect(asked).toEqual([language, language]);
+  const given = (model.calls[1]?.messages ?? []).filter(({ role }) => role === "system" || role === "tool");
+  expect(given).toHaveLength(2);
+  for (const { content } of given) expect(/[一-龥]{4}/.test(content)).toBe(language === "zh");
+});
+
 describe("turns", () => {
   const single = (model: ScriptedChatModel, more: Partial<TeamRequest> = {}) =>
     run({ single: messages(model) }, { workflow: "sa", ...more });

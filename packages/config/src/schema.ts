@@ -1,5 +1,5 @@
 // Every knob of a run in one schema; sections that a package owns come from that package. Owns no values of a run.
-import { limitsSchema, promptStyleSchema } from "@wideseek/agents";
+import { limitsSchema, promptLanguageSchema, promptStyleSchema } from "@wideseek/agents";
 import { rewardOptionsSchema } from "@wideseek/rewards";
 import { type QaSetName, qaSetNames } from "@wideseek/spec";
 import {
@@ -117,6 +117,9 @@ const dataSchema = z.discriminatedUnion("source", [embeddedDataSchema, fileDataS
 const agentsSchema = z.strictObject({
   workflow: z.enum(["mas", "sa"]).default("mas").describe("A lead with subagents, or one agent with the tools."),
   promptStyle: promptStyleSchema.default("full").describe("Full prompts, or compact ones for very small models."),
+  promptLanguage: promptLanguageSchema
+    .default("task")
+    .describe("Language of prompts and tool texts; task = that of the question, en = English for all, as published."),
   limits: limitsSchema.prefault({}).describe("How much an agent may do."),
 });
 

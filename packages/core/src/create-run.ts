@@ -119,7 +119,7 @@ export class ConfiguredRun implements AsyncDisposable {
     const order = new TaskOrder(seed, this.#data.trainTasks.length);
     const { judge } = models;
     const sampling = { temperature: options.temperature, topP: 1, topK: 0, minP: 0 };
-    const { workflow, limits, promptStyle: prompts } = agents;
+    const { promptStyle: prompts, promptLanguage, ...team } = agents;
     const tools = this.#toolset(models);
     const steps = await trainLoop({
       policy,
@@ -130,7 +130,16 @@ export class ConfiguredRun implements AsyncDisposable {
       signal: this.#signal,
       taskAt: (cursor) => this.#data.trainTasks[order.at(cursor)] as Task,
       runEpisode: (request) =>
-        runPausableEpisode({ ...request, policy, chat: policy.chat, tools, workflow, limits, sampling, prompts }),
+        runPausableEpisode({
+          ...request,
+          ...team,
+          policy,
+          chat: policy.chat,
+          tools,
+          sampling,
+          prompts,
+          promptLanguage,
+        }),
       score: (episode, signal) => scoreEpisode(episode, { ...rewards, judge, signal }),
       engineMetrics: async () => ({
         ...(await engineMetrics(policy)),

@@ -110,6 +110,7 @@ async function run(
   signal: AbortSignal,
 ): Promise<EvaluationOutcome> {
   const { eval: settings, rewards, agents, model } = config;
+  const { promptLanguage } = agents;
   const sampling = { temperature: settings.temperature, topP: 1, topK: 0, minP: 0 };
   return await runEvaluation({
     ...request,
@@ -125,7 +126,7 @@ async function run(
     judge,
     decode: (tokenIds) => policy.chat.decode(tokenIds),
     runEpisode: (task, sample, seed) => {
-      const team = { workflow, limits, sampling, prompts: agents.promptStyle };
+      const team = { workflow, limits, sampling, prompts: agents.promptStyle, promptLanguage };
       return runEpisode({ policy, chat: policy.chat, tools, task, sample, seed, signal, ...team });
     },
     progress,
