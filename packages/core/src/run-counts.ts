@@ -14,8 +14,9 @@ export async function writeRunCounts(
 ): Promise<void> {
   const tools = toolMetrics(backend);
   if (Object.keys(tools).length > 0) {
-    const counts = Object.entries(tools).map(([name, value]) => `${name.slice("tools/".length)} ${value}`);
-    progress.write(`tools: ${counts.join(", ")}\n`);
+    const happened = Object.entries(tools).filter(([, value]) => value !== 0);
+    const counts = happened.map(([name, value]) => `${name.slice("tools/".length)} ${value}`);
+    if (counts.length > 0) progress.write(`tools: ${counts.join(", ")}\n`);
     await writeAtomic(path.join(directory, "tools.json"), `${JSON.stringify(tools, null, 2)}\n`);
   }
   const lines = models.describe();
