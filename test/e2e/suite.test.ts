@@ -75,6 +75,8 @@ describe("paper-table1", () => {
     expect(await readFile(path.join(folder, "suite.md"), "utf8")).toContain(
       "| Search-R1-7B played by scripted-search-r1 | single agent |",
     );
+    const figure = await readFile(path.join(folder, "suite.svg"), "utf8");
+    for (const text of [">miroflow-8b<", ">23.7<", ">ours<", ">published<"]) expect(figure).toContain(text);
     // What was said is kept in texts and shown.
     const [trace = ""] = (await readFile(path.join(folder, "eval/miroflow-8b.episodes.jsonl"), "utf8")).split("\n");
     expect(JSON.parse(trace).agents[1].segments[1]).toMatchObject({

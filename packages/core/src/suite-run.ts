@@ -11,6 +11,7 @@ import { runEvaluation } from "./evaluation-run.ts";
 import { writeRunCounts } from "./run-counts.ts";
 import { openRunData, type RunData } from "./run-data.ts";
 import { checkEvaluationSettings, checkRunCommand, checkRunFolder, writeRunCommand } from "./run-folder.ts";
+import { suiteFigure } from "./suite-figure.ts";
 import { missingParts, RowModels, rowFingerprint } from "./suite-models.ts";
 import { rowCost, rowFigures, type SuiteReport, type SuiteRowReport, suiteMarkdown } from "./suite-report.ts";
 import { checkRow, systemOf } from "./suite-systems.ts";
@@ -75,6 +76,7 @@ export async function runSuite(options: SuiteOptions): Promise<SuiteReport> {
     // After each row: a run that is killed has the table of what it has done.
     await writeAtomic(path.join(directory, "suite.json"), `${JSON.stringify(report, null, 1)}\n`);
     await writeAtomic(path.join(directory, "suite.md"), suiteMarkdown(report));
+    await writeAtomic(path.join(directory, "suite.svg"), `${suiteFigure(report)}\n`);
   }
   await writeRunCounts(directory, data.backend, judging, progress);
   await writeHtmlReport(directory);

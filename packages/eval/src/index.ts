@@ -1,3 +1,4 @@
+export { type Bar, type BarChart, type BarGroup, barChart } from "./bar-chart.ts";
 export { type BootstrapSettings, type Estimate, estimateMean } from "./bootstrap.ts";
 export { type ComparedScore, type Comparison, compareRuns, type RunScores, readComparable } from "./compare.ts";
 export { type AgentResult, type EpisodeResult, type EpisodeScore, parseEpisodeResult } from "./episode-result.ts";
