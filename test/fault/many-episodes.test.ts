@@ -84,6 +84,7 @@ describe("1,000 episodes at once under faults", { timeout: 120_000 }, () => {
     const count = (part: RegExp): number =>
       agents.filter(({ kind }) => part.test(kind)).reduce((sum, each) => sum + each.count, 0);
     expect(count(/ECONNREFUSED/)).toBe(errors);
+    expect(count(/something else than hits/)).toBeGreaterThan(10);
     // In both languages of the tasks.
     expect(count(/no answer within|秒内没有响应/)).toBe(hangs);
     expect(numCleanEpisodes).toBeGreaterThan(100);

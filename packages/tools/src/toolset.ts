@@ -5,6 +5,7 @@ import {
   invalidInput,
   type Language,
   type SearchBackend,
+  type SearchHit,
   type ToolCall,
   type ToolDefinition,
   type ToolResult,
@@ -179,7 +180,7 @@ class SearchToolset implements Toolset {
       kind: "search",
       heading: `${texts.searchQuery}\n${query}`,
       look: async (signal) => {
-        const hits = await this.#backend.search(query, count ?? defaultCount, signal);
+        const hits = checkedHits(await this.#backend.search(query, count ?? defaultCount, signal));
         if (hits.length === 0) return texts.noHits;
         return hits
           .map((hit, index) => `[Doc ${index + 1}](${hit.url}):\n${firstCharacters(hit.contents, hitCharacters)}`)
@@ -197,11 +198,24 @@ class SearchToolset implements Toolset {
       info: info?.trim() || undefined,
       heading: `${texts.accessUrl}\n${url}`,
       look: async (signal) => {
-        const page = (await this.#backend.access(url, signal)) ?? "";
+        const page: unknown = (await this.#backend.access(url, signal)) ?? "";
+        if (typeof page !== "string") throw garbage("a page");
         return page.trim() === "" ? texts.noPage : firstCharacters(page, this.#options.pageCharacters);
       },
     };
   }
+}
+
+/** A backend is code of others too: what it gives is looked at before it is shown. */
+function checkedHits(value: unknown): SearchHit[] {
+  const isHit = (hit: Partial<SearchHit> | null): boolean =>
+    typeof hit?.url === "string" && typeof hit.contents === "string";
+  if (!Array.isArray(value) || !value.every(isHit)) throw garbage("hits");
+  return value as SearchHit[];
+}
+
+function garbage(expected: string): WideSeekError {
+  return new WideSeekError("WS_IO", `the answer was something else than ${expected}`);
 }
 
 function issueLine(where: string, error: z.ZodError): string {
