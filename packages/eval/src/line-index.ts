@@ -1,7 +1,6 @@
 // Finds lines of a JSONL file again by a key, holding only where they are: the file may be larger than memory.
-import { existsSync } from "node:fs";
-import { type FileHandle, open } from "node:fs/promises";
-import { atBoundary } from "@wideseek/spec";
+import { closeSync, existsSync, openSync, readSync } from "node:fs";
+import { atBoundary, errorMessage, WideSeekError } from "@wideseek/spec";
 import { forEachWholeLine } from "./json-log.ts";
 
 interface Place {
@@ -9,11 +8,12 @@ interface Place {
   numBytes: number;
 }
 
-export class LineIndex implements AsyncDisposable {
+/** Lines are read at once: whoever reads them one after another has nothing else to do. */
+export class LineIndex implements Disposable {
   readonly #places: ReadonlyMap<string, Place>;
-  readonly #file: FileHandle | undefined;
+  readonly #file: number | undefined;
 
-  private constructor(places: ReadonlyMap<string, Place>, file: FileHandle | undefined) {
+  private constructor(places: ReadonlyMap<string, Place>, file: number | undefined) {
     this.#places = places;
     this.#file = file;
   }
@@ -30,21 +30,27 @@ export class LineIndex implements AsyncDisposable {
         const key = keyOf(JSON.parse(line));
         if (key !== undefined) places.set(key, { offset, numBytes: Buffer.byteLength(line) });
       });
-      return new LineIndex(places, await open(path, "r"));
+      return new LineIndex(places, openSync(path, "r"));
     });
   }
 
-  /** Undefined when no line has the key. */
-  async read(key: string): Promise<unknown> {
+  /** Undefined when no line has the key. @throws WS_IO */
+  read(key: string): unknown {
     const place = this.#places.get(key);
     if (place === undefined || this.#file === undefined) return undefined;
     const bytes = Buffer.alloc(place.numBytes);
-    const file = this.#file;
-    await atBoundary("WS_IO", "LineIndex.read", () => file.read(bytes, 0, bytes.length, place.offset));
+    try {
+      readSync(this.#file, bytes, 0, bytes.length, place.offset);
+    } catch (error) {
+      throw new WideSeekError("WS_IO", `LineIndex.read: ${errorMessage(error)}`, {
+        op: "LineIndex.read",
+        cause: error,
+      });
+    }
     return JSON.parse(bytes.toString("utf8"));
   }
 
-  async [Symbol.asyncDispose](): Promise<void> {
-    await this.#file?.close();
+  [Symbol.dispose](): void {
+    if (this.#file !== undefined) closeSync(this.#file);
   }
 }

@@ -1,8 +1,9 @@
 // The result files of WideSeek-R1's own evaluation: metrics.json, allresults.json and a file for each response. Owns names
 // and fields; everything is read from the log of finished episodes, so an evaluation that was resumed has all of it.
+import { renameSync, writeFileSync } from "node:fs";
 import { mkdir, open, rename } from "node:fs/promises";
 import { join } from "node:path";
-import { atBoundary, type Role, type Task, type TurnFacts } from "@wideseek/spec";
+import { atBoundary, errorMessage, type Role, type Task, type TurnFacts, WideSeekError } from "@wideseek/spec";
 import { type AgentResult, type EpisodeResult, parseEpisodeResult } from "./episode-result.ts";
 import type { EvaluationReport } from "./evaluate.ts";
 import { LineIndex } from "./line-index.ts";
@@ -68,19 +69,19 @@ export async function writePublishedFiles(files: PublishedFiles): Promise<void> 
   const { directory, experimentName, report, tasks } = files;
   const responses = join(directory, "responses");
   await atBoundary("WS_IO", "write published results", () => mkdir(responses, { recursive: true }));
-  await using results = await LineIndex.open(files.resultsFile, resultKey);
-  await using traces = await LineIndex.open(files.tracesFile, traceKey);
+  using results = await LineIndex.open(files.resultsFile, resultKey);
+  using traces = await LineIndex.open(files.tracesFile, traceKey);
   const metrics = new PublishedMetrics();
   await writeWhole(join(directory, "allresults.json"), async (write) => {
     for (const [index, task] of tasks.entries()) {
       const samples: PublishedSample[] = [];
       for (let sample = 0; sample < report.samples; sample++) {
         const key = keyOf(task.instanceId, sample);
-        const result = parseEpisodeResult(await results.read(key), `${files.resultsFile}: episode ${key}`);
-        const published = publishedSample(files, task, result, await turnTexts(traces, key, files.tracesFile));
+        const result = parseEpisodeResult(results.read(key), `${files.resultsFile}: episode ${key}`);
+        const published = publishedSample(files, task, result, turnTexts(traces, key, files.tracesFile));
         samples.push(published);
         const name = `${fileName(experimentName)}_${fileName(task.instanceId)}_${sample}_response.jsonl`;
-        await writeJson(join(responses, name), responseOf(task, published));
+        writeResponse(join(responses, name), responseOf(task, published));
       }
       metrics.add(samples, task.kind === "qa");
       const group = { index, group_size: report.samples, answer: answerOf(files, task), samples };
@@ -113,8 +114,8 @@ interface TurnTexts {
 }
 
 /** What was said in the turns of each agent; empty where the episode was not recorded. */
-async function turnTexts(traces: LineIndex, key: string, file: string): Promise<TurnTexts[][]> {
-  const value = await traces.read(key);
+function turnTexts(traces: LineIndex, key: string, file: string): TurnTexts[][] {
+  const value = traces.read(key);
   if (value === undefined) return [];
   return parseEpisodeTrace(value, `${file}: episode ${key}`).agents.map(({ segments }) => {
     const turns: TurnTexts[] = [];
@@ -227,6 +228,16 @@ function timestamp(now: Date): string {
 
 function indented(value: unknown): string {
   return JSON.stringify(value, null, 2);
+}
+
+/** At once: at the end of an evaluation nothing else waits, and a thousand small files take a tenth of the time so. */
+function writeResponse(path: string, value: unknown): void {
+  try {
+    writeFileSync(`${path}.tmp`, indented(value));
+    renameSync(`${path}.tmp`, path);
+  } catch (error) {
+    throw new WideSeekError("WS_IO", `write published results: ${errorMessage(error)}`, { op: "write", cause: error });
+  }
 }
 
 async function writeJson(path: string, value: unknown): Promise<void> {
