@@ -101,7 +101,7 @@ describe("paper-table1", () => {
     expect(again.code).toBe(0);
     expect(server.numRequests).toBe(numRequests);
     expect((await readReport(folder)).rows).toEqual(report.rows);
-  }, 60_000);
+  });
 
   it("goes on in the middle of a row after a stop, with the same figures", async () => {
     const { name, suite } = await loadSuite("paper-table1");
@@ -144,7 +144,7 @@ describe("paper-table1", () => {
       status: "missing",
       figures: { "item-avg": { ours: null, published: 20.2 } },
     });
-  }, 60_000);
+  });
 
   it("says what is missing, and a dead endpoint stops no other row", async () => {
     const folder = path.join(directory, "missing");
@@ -179,7 +179,7 @@ describe("paper-table1", () => {
     expect(result.out).toMatch(/\(search-r1-7b\): failed: all 1 episodes failed; the last one says: .*127\.0\.0\.1:9/);
     const report = await readReport(folder);
     expect(report.rows.map(({ status }) => status)).toEqual(["failed", "done", "missing", "missing"]);
-  }, 60_000);
+  });
 });
 
 it("paper-table2 scores single facts, average and sets", async () => {
@@ -204,7 +204,7 @@ it("paper-table2 scores single facts, average and sets", async () => {
     if (!workflow.endsWith("seek")) expect(figures.average?.ours?.mean, id).toBe(100);
   }
   expect(out).toMatch(/WideSeek-R1-4B played by \S+ +several agents +\d+\.\d \(59\.0\) +- \(56\.1\)/);
-}, 60_000);
+});
 
 it("lead and subagents on two engines with equal weights do what they do on one", async () => {
   const folder = path.join(directory, "ablation");
@@ -228,7 +228,7 @@ it("lead and subagents on two engines with equal weights do what they do on one"
     return traces.sort((a, b) => a.task.instanceId.localeCompare(b.task.instanceId)).map((trace) => trace.agents);
   };
   expect(await agents("lead-only")).toEqual(await agents("both"));
-}, 60_000);
+});
 
 describe("mistakes are one line, before anything is written", () => {
   it.each([

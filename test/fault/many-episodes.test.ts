@@ -67,7 +67,7 @@ async function evaluate(numEpisodes: number, judgeAttempts: number, outageSecond
 const rewardsOf = (report: EvaluationReport) =>
   report.tasks.flatMap((task) => task.episodes.map(({ reward }) => reward));
 
-describe("1,000 episodes at once under faults", { timeout: 120_000 }, () => {
+describe("1,000 episodes at once under faults", { timeout: 300_000 }, () => {
   it("all end and are scored right, though the judge was away for a minute", async () => {
     const { report, backend, judge } = await evaluate(1000, 8, 60);
     expect(report).toMatchObject({ numEpisodes: 1000, numUnjudged: 0, numTasks: 250 });
