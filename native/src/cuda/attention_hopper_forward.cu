@@ -166,6 +166,7 @@ __device__ __forceinline__ void attend(const Call& call, const Layout<D>& layout
 
 template <int D>
 __global__ void __launch_bounds__(kHopperThreads, 1) forward_kernel(Call call) {
+  let_next_kernel_begin();
   if (kHasWgmma) {
     const Layout<D> layout{operand_shared_address()};
     const QueryPlace place(call.heads, call.tiles);

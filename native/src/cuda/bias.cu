@@ -13,6 +13,7 @@ constexpr int kBlock = 128;
 
 template <typename T>
 __global__ void fill_kernel(T* out, const float* bias, int64_t N) {
+  let_next_kernel_begin();
   const int64_t i = (static_cast<int64_t>(blockIdx.y) * kBlock + threadIdx.x) * kPack;
   if (i < N) store_pack(out + static_cast<int64_t>(blockIdx.x) * N, i, N, load_pack(bias, i, N));
 }

@@ -78,6 +78,7 @@ __device__ __forceinline__ float row_sum_of_pairs(float first, float second) {
 template <typename T, int kSteps>
 __global__ void __launch_bounds__(kForwardRows* kWarp)
     forward_kernel(T* out, const T* x, const float* __restrict__ weight, int64_t rows, int64_t C, float eps) {
+  let_next_kernel_begin();  // a product, whose weights are on their way meanwhile
   const int64_t row = static_cast<int64_t>(blockIdx.x) * kForwardRows + threadIdx.x / kWarp;
   if (row >= rows) return;
   const T* x_row = x + row * C;

@@ -20,6 +20,7 @@ __device__ __forceinline__ int64_t column_of(int p) {
 template <typename T>
 __global__ void __launch_bounds__(kThreads)
     forward_kernel(T* __restrict__ out, const T* __restrict__ gate_up, int64_t rows, int64_t F) {
+  let_next_kernel_begin();
   for (int64_t row = blockIdx.y; row < rows; row += gridDim.y) {
     const T* gate_row = gate_up + row * 2 * F;
     RawPack<T> gate_held[kPacks], up_held[kPacks];

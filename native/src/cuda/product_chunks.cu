@@ -1,0 +1,146 @@
+// Products of few rows by layers whose sums have several chunks: blocks that compute all chunks of a tile side by side,
+// a warpgroup each, and the sums of chunks that other kernels left in scratch.
+#include "cuda/product_kernels.h"
+
+namespace wideseek::cuda {
+namespace {
+
+constexpr int kMostThreads = (1 + kMaxChunks) * kWarpgroupThreads;
+constexpr int kSumThreads = 256;
+
+// Sums of the chunks' warpgroups, [chunk][row][feature]; behind the ring.
+template <int kFeatures>
+struct ChunkSums {
+  float* first;
+  int rows;
+  static int64_t bytes(const ProductTile& tile, int chunks) {
+    return int64_t{4} * chunks * tile.loaded_rows * kFeatures;
+  }
+  __device__ __forceinline__ Run<float, 2>* two(int chunk, int row, int feature) const {
+    return reinterpret_cast<Run<float, 2>*>(first + (chunk * rows + row) * kFeatures + feature);
+  }
+  __device__ __forceinline__ const Run<float, 4>* four(int chunk, int row, int feature) const {
+    return reinterpret_cast<const Run<float, 4>*>(first + (chunk * rows + row) * kFeatures + feature);
+  }
+};
+
+template <int kFeatures>
+__device__ __forceinline__ void keep_sum(const ChunkSums<kFeatures>& sums, const float (&sum)[kFeatures / 8][4],
+                                         int chunk) {
+  const int lane = lane_id();
+  WS_UNROLL
+  for (int half = 0; half < 2; ++half) {
+    const int row = warp_of_group() * 16 + half * 8 + lane / 4;
+    if (row >= sums.rows) continue;
+    WS_UNROLL
+    for (int n = 0; n < kFeatures / 8; ++n)
+      *sums.two(chunk, row, n * 8 + lane % 4 * 2) = {{sum[n][half * 2], sum[n][half * 2 + 1]}};
+  }
+}
+
+// By all warpgroups that compute, of which this is thread number `thread`.
+template <int kFeatures>
+__device__ __forceinline__ void write_totals(const ProductCall& call, const ChunkSums<kFeatures>& sums,
+                                             const ProductUnit& unit, int thread) {
+  const int threads = call.chunks * kWarpgroupThreads, rows = call.M < sums.rows ? call.M : sums.rows;
+  for (int i = thread; i < rows * (kFeatures / 4); i += threads) {
+    const int row = i / (kFeatures / 4), feature = i % (kFeatures / 4) * 4;
+    if (unit.feature_tile * kFeatures + feature >= call.N) continue;
+    Run<float, 4> total = *sums.four(0, row, feature);
+    for (int chunk = 1; chunk < call.chunks; ++chunk) add_chunk(total, *sums.four(chunk, row, feature));
+    store_four(call, static_cast<int64_t>(row) * call.N + unit.feature_tile * kFeatures + feature, total);
+  }
+}
+
+// A chunk, by its warpgroup.
+template <int kFeatures>
+__device__ __forceinline__ void compute_chunks(const ProductCall& call, const ProductRing<kFeatures>& ring, int chunk) {
+  const ChunkSums<kFeatures> sums{
+      reinterpret_cast<float*>(dynamic_shared() + (ring.end() - operand_shared_address())), call.loaded_rows};
+  const int units = ProductUnit::count(call), threads = call.chunks * kWarpgroupThreads;
+  const int count = first_slice(call, chunk + 1) - first_slice(call, chunk);
+  RingPlace place;
+  for (int i = 0; i < chunk; ++i) place.advance(ring.stages);
+  wait_for_earlier_kernels();
+  WS_ROLLED
+  for (int number = static_cast<int>(blockIdx.x); number < units; number += static_cast<int>(gridDim.x)) {
+    float sum[kFeatures / 8][4];
+    sum_chunk<kFeatures>(sum, ring, place, count, call.chunks, 0);
+    if (count < ceil_div(call.slices, call.chunks)) {
+      wait_phase(ring.full(place.stage), place.round);
+      release(ring.empty(place.stage));
+      for (int i = 0; i < call.chunks; ++i) place.advance(ring.stages);
+    }
+    keep_sum(sums, sum, chunk);
+    sync_threads(1, threads);
+    write_totals(call, sums, ProductUnit(call, number), static_cast<int>(threadIdx.x) - kWarpgroupThreads);
+    sync_threads(1, threads);  // before the next unit's sums
+  }
+}
+
+template <int kFeatures>
+__global__ void __launch_bounds__(kMostThreads, 1) side_by_side_kernel(const __grid_constant__ ProductCall call) {
+  if (kHasWgmma) {
+    const ProductRing<kFeatures> ring(call, operand_shared_address());
+    if (threadIdx.x == 0) {
+      prefetch_map(call.weights);
+      prefetch_map(call.x);
+      ring.start_barriers(kWarpgroupThreads / 32);
+    }
+    __syncthreads();
+    const int group = warpgroup_id();
+    if (group > 0) {
+      compute_chunks<kFeatures>(call, ring, group - 1);
+    } else if (threadIdx.x == 0) {
+      bring_slices<kFeatures, true>(call, ring, kProductRows);
+    }
+  }
+}
+
+template <int kFeatures>
+void run(Stream stream, const ProductTile& tile, ProductCall call, const ProductLaunch& where) {
+  const int64_t sum_bytes = ChunkSums<kFeatures>::bytes(tile, call.chunks);
+  call.stages = num_stages(tile, sum_bytes);
+  const Launch shape{static_cast<unsigned>(where.blocks), static_cast<unsigned>((1 + call.chunks) * kWarpgroupThreads),
+                     shared_bytes_of(tile, call.stages, sum_bytes)};
+  launch_product(side_by_side_kernel<kFeatures>, shape, stream, call, where.is_early);
+}
+
+__global__ void __launch_bounds__(kSumThreads) chunk_sum_kernel(const __grid_constant__ ProductCall call,
+                                                                const float* chunks) {
+  wait_for_earlier_kernels();
+  const int64_t count = static_cast<int64_t>(call.M) * call.N;
+  const int64_t at = (static_cast<int64_t>(blockIdx.x) * kSumThreads + threadIdx.x) * 4;
+  if (at >= count) return;
+  Run<float, 4> total = *reinterpret_cast<const Run<float, 4>*>(chunks + at);
+  for (int chunk = 1; chunk < call.chunks; ++chunk)
+    add_chunk(total, *reinterpret_cast<const Run<float, 4>*>(chunks + chunk * count + at));
+  store_four(call, at, total);
+}
+
+}  // namespace
+
+void run_side_by_side_kernel(Stream stream, const ProductTile& tile, const ProductCall& call,
+                             const ProductLaunch& where) {
+  switch (tile.features) {
+    case 8:
+      return run<8>(stream, tile, call, where);
+    case 16:
+      return run<16>(stream, tile, call, where);
+    case 24:
+      return run<24>(stream, tile, call, where);
+    case 32:
+      return run<32>(stream, tile, call, where);
+    default:
+      return run<40>(stream, tile, call, where);
+  }
+}
+
+void run_chunk_sum_kernel(Stream stream, const ProductCall& call, const float* chunks, bool is_early) {
+  const int64_t fours = static_cast<int64_t>(call.M) * call.N / 4;
+  const Launch shape{static_cast<unsigned>(ceil_div<int64_t>(fours, kSumThreads)), kSumThreads};
+  is_early ? launch_early(chunk_sum_kernel, shape, stream, call, chunks)
+           : launch(chunk_sum_kernel, shape, stream, call, chunks);
+}
+
+}  // namespace wideseek::cuda

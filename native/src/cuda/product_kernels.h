@@ -1,0 +1,30 @@
+// The kernels of linear layers' forward products, by tile (product_plan.h).
+#pragma once
+
+#include "cuda/product_tile.h"
+
+namespace wideseek::cuda {
+
+struct ProductLaunch {
+  int blocks;     // that a unit goes to in turn
+  bool is_early;  // launch_early
+};
+
+// Tiles whose block computes one chunk, or all of them in turn.
+void run_tile_kernel(Stream stream, const ProductTile& tile, const ProductCall& call, const ProductLaunch& where);
+// Tiles whose block computes all chunks side by side.
+void run_side_by_side_kernel(Stream stream, const ProductTile& tile, const ProductCall& call,
+                             const ProductLaunch& where);
+// call.out [M,N] = the sums of call.chunks chunks from `chunks` [chunks][M][N], and what call adds.
+void run_chunk_sum_kernel(Stream stream, const ProductCall& call, const float* chunks, bool is_early);
+
+// Shared memory of a kernel beside its stages, and how many of them there is room for.
+int num_stages(const ProductTile& tile, int64_t other_bytes);
+int64_t shared_bytes_of(const ProductTile& tile, int stages, int64_t other_bytes);
+
+template <typename Kernel>
+void launch_product(Kernel kernel, const Launch& shape, Stream stream, const ProductCall& call, bool is_early) {
+  is_early ? launch_early(kernel, shape, stream, call) : launch(kernel, shape, stream, call);
+}
+
+}  // namespace wideseek::cuda
