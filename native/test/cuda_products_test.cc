@@ -164,11 +164,11 @@ TEST(cuda_product_chunks_are_of_the_shape) {
     int chunks;
   };
   // QKV, attention's output, gate and up, down, and the LM head of Qwen3-0.6B, 4B and 8B; experts of 30B-A3B.
-  const Layer layers[] = {{4096, 1024, 1},   {1024, 2048, 4},   {6144, 1024, 1},  {1024, 3072, 4},   {151936, 1024, 1},
-                          {6144, 2560, 1},   {2560, 4096, 2},   {19456, 2560, 1}, {2560, 9728, 2},   {151936, 2560, 1},
-                          {6144, 4096, 1},   {4096, 4096, 1},   {24576, 4096, 1}, {4096, 12288, 1},  {151936, 4096, 1},
-                          {5120, 2048, 1},   {2048, 4096, 2},   {1536, 2048, 3},  {2048, 768, 2},    {64, 64, 1},
-                          {8, 8, 1},         {64, 512, 2}};
+  const Layer layers[] = {{4096, 1024, 1}, {1024, 2048, 4}, {6144, 1024, 1},  {1024, 3072, 4},  {151936, 1024, 1},
+                          {6144, 2560, 1}, {2560, 4096, 2}, {19456, 2560, 1}, {2560, 9728, 2},  {151936, 2560, 1},
+                          {6144, 4096, 1}, {4096, 4096, 1}, {24576, 4096, 1}, {4096, 12288, 1}, {151936, 4096, 1},
+                          {5120, 2048, 1}, {2048, 4096, 2}, {1536, 2048, 3},  {2048, 768, 2},   {64, 64, 1},
+                          {8, 8, 1},       {64, 512, 2}};
   for (const auto& [N, K, chunks] : layers) {
     CHECK(cuda::num_chunks(N, K) == chunks);
   }
@@ -271,7 +271,8 @@ EMULATION_TEST(cuda_products_are_computed_by_whom_the_device_and_the_user_say) {
 }
 
 EMULATION_TEST(cuda_products_refuse_arrays_that_are_not_aligned) {
-  Array x(normals(1, 16), DType::kBFloat16), weights(normals(2, 64), DType::kBFloat16), out(normals(3, 8), DType::kFloat32);
+  Array x(normals(1, 16), DType::kBFloat16), weights(normals(2, 64), DType::kBFloat16),
+      out(normals(3, 8), DType::kFloat32);
   const auto multiply_from = [&](TypedPointer from) {
     cuda::multiply_forward({}, {ProductKind::kForward, out.pointer(), from, weights.pointer(), {}, 1, 8, 8},
                            scratch().get());

@@ -1,11 +1,11 @@
 // Matrix products of linear layers. Contracts: backend.h. Row-major; fp32 products are true fp32, bf16 ones accumulate
-// in fp32. The bits of a row of a forward product do not depend on the number of rows: a token is sampled, prefilled and
-// trained on with equal logits.
+// in fp32. The bits of a row of a forward product do not depend on the number of rows: a token is sampled, prefilled
+// and trained on with equal logits.
 //
 // On compute capability 9.0 forward products in bf16 are computed by kernels of our own, which keep that promise by
-// construction (product_plan.h). All else is cuBLASLt's: backward products, which nothing in generation must equal, fp32,
-// other devices, and layers whose rows are not whole 16 bytes (of the shape alone, never of the number of rows). There
-// one algorithm, chosen for many rows, serves a layer whatever the number of rows, and it never splits the inner
+// construction (product_plan.h). All else is cuBLASLt's: backward products, which nothing in generation must equal,
+// fp32, other devices, and layers whose rows are not whole 16 bytes (of the shape alone, never of the number of rows).
+// There one algorithm, chosen for many rows, serves a layer whatever the number of rows, and it never splits the inner
 // dimension: then each element is one sum in the order of the algorithm's tiles. That this gives equal bits is how such
 // kernels are built, not what cuBLASLt's documentation promises (a kernel might hand out the inner dimension by the
 // number of tiles), so it is measured on every device and library: device_product_rows_do_not_depend_on_the_batch, and

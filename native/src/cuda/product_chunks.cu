@@ -55,8 +55,8 @@ __device__ __forceinline__ void write_totals(const ProductCall& call, const Chun
 // A chunk, by its warpgroup.
 template <int kFeatures>
 __device__ __forceinline__ void compute_chunks(const ProductCall& call, const ProductRing<kFeatures>& ring, int chunk) {
-  const ChunkSums<kFeatures> sums{
-      reinterpret_cast<float*>(dynamic_shared() + (ring.end() - operand_shared_address())), call.loaded_rows};
+  const ChunkSums<kFeatures> sums{reinterpret_cast<float*>(dynamic_shared() + (ring.end() - operand_shared_address())),
+                                  call.loaded_rows};
   const int units = ProductUnit::count(call), threads = call.chunks * kWarpgroupThreads;
   const int count = first_slice(call, chunk + 1) - first_slice(call, chunk);
   RingPlace place;
@@ -106,8 +106,8 @@ void run(Stream stream, const ProductTile& tile, ProductCall call, const Product
   launch_product(side_by_side_kernel<kFeatures>, shape, stream, call, where.is_early);
 }
 
-__global__ void __launch_bounds__(kSumThreads) chunk_sum_kernel(const __grid_constant__ ProductCall call,
-                                                                const float* chunks) {
+__global__ void __launch_bounds__(kSumThreads)
+    chunk_sum_kernel(const __grid_constant__ ProductCall call, const float* chunks) {
   wait_for_earlier_kernels();
   const int64_t count = static_cast<int64_t>(call.M) * call.N;
   const int64_t at = (static_cast<int64_t>(blockIdx.x) * kSumThreads + threadIdx.x) * 4;

@@ -89,7 +89,8 @@ int64_t scratch_bytes_of(const ProductTile& tile, const ProductSize& size) {
 }
 
 std::vector<ProductTile> possible_tiles(const ProductSize& size, int64_t scratch_bytes) {
-  const auto needed = static_cast<int>(std::bit_ceil(static_cast<uint64_t>(std::clamp<int64_t>(size.M, 8, kGroupRows))));
+  const auto needed =
+      static_cast<int>(std::bit_ceil(static_cast<uint64_t>(std::clamp<int64_t>(size.M, 8, kGroupRows))));
   std::vector<ProductTile> tiles;
   for (const int features : kOneGroupFeatures) tiles.push_back({ChunkSchedule::kOne, features, 1, needed});
   for (const int features : kTwoGroupsFeatures) tiles.push_back({ChunkSchedule::kOne, features, 2, 2 * kGroupRows});

@@ -1,5 +1,5 @@
-// In which order a linear layer's forward product out [M,N] = x [M,K] weight^T [N,K] is summed, and which of the kernels
-// that keep this order computes it. Decided on the host, asking no device.
+// In which order a linear layer's forward product out [M,N] = x [M,K] weight^T [N,K] is summed, and which of the
+// kernels that keep this order computes it. Decided on the host, asking no device.
 //
 // The order of one element: K in slices of 64, the slices in as many chunks as the layer's shape asks for (num_chunks,
 // whatever M). A chunk is one chain of wgmma steps of 16, ascending, from 0 on; the total is ((c0 + c1) + c2) + ... in

@@ -214,8 +214,8 @@ __device__ __forceinline__ void store_four(const ProductCall& call, int64_t at, 
   if (call.is_fp32) {
     *reinterpret_cast<Run<float, 4>*>(static_cast<float*>(call.out) + at) = total;
   } else {
-    *reinterpret_cast<Run<uint32_t, 2>*>(static_cast<BF16*>(call.out) + at) = {
-        {two_bf16(total.v[0], total.v[1]), two_bf16(total.v[2], total.v[3])}};
+    *reinterpret_cast<Run<uint32_t, 2>*>(static_cast<BF16*>(call.out) +
+                                         at) = {{two_bf16(total.v[0], total.v[1]), two_bf16(total.v[2], total.v[3])}};
   }
 }
 

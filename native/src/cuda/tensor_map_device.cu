@@ -36,13 +36,12 @@ TensorMap make_tensor_map(const void* matrix, int64_t rows, int64_t columns, int
   const cuuint64_t row_bytes[] = {static_cast<cuuint64_t>(columns) * kElementBytes};
   const cuuint32_t box[] = {kBoxColumns, static_cast<cuuint32_t>(box_rows)}, steps[] = {1, 1};
   TensorMap map;
-  const CUresult status =
-      encode(&map, CU_TENSOR_MAP_DATA_TYPE_BFLOAT16, 2, const_cast<void*>(matrix), sizes, row_bytes, box, steps,
-             CU_TENSOR_MAP_INTERLEAVE_NONE, CU_TENSOR_MAP_SWIZZLE_128B, CU_TENSOR_MAP_L2_PROMOTION_L2_256B,
-             CU_TENSOR_MAP_FLOAT_OOB_FILL_NONE);
+  const CUresult status = encode(&map, CU_TENSOR_MAP_DATA_TYPE_BFLOAT16, 2, const_cast<void*>(matrix), sizes, row_bytes,
+                                 box, steps, CU_TENSOR_MAP_INTERLEAVE_NONE, CU_TENSOR_MAP_SWIZZLE_128B,
+                                 CU_TENSOR_MAP_L2_PROMOTION_L2_256B, CU_TENSOR_MAP_FLOAT_OOB_FILL_NONE);
   WS_CHECK(status == CUDA_SUCCESS, kInternal, "gemm",
-           "cuTensorMapEncodeTiled failed with status " + std::to_string(static_cast<int>(status)) + " on a matrix of " +
-               std::to_string(rows) + " x " + std::to_string(columns));
+           "cuTensorMapEncodeTiled failed with status " + std::to_string(static_cast<int>(status)) +
+               " on a matrix of " + std::to_string(rows) + " x " + std::to_string(columns));
   return map;
 }
 

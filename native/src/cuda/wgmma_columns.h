@@ -16,8 +16,7 @@ void issue_row_product(float (&sum)[kColumnTiles][4], Operand a, Operand b, bool
 #else
 
 // Names of registers %t0 to %t9, and the sums themselves.
-#define WS_TEN(t) \
-  "%" #t "0, %" #t "1, %" #t "2, %" #t "3, %" #t "4, %" #t "5, %" #t "6, %" #t "7, %" #t "8, %" #t "9"
+#define WS_TEN(t) "%" #t "0, %" #t "1, %" #t "2, %" #t "3, %" #t "4, %" #t "5, %" #t "6, %" #t "7, %" #t "8, %" #t "9"
 #define WS_SUM(n) "+f"(sum[n][0]), "+f"(sum[n][1]), "+f"(sum[n][2]), "+f"(sum[n][3])
 #define WS_SUMS_2(n) WS_SUM(n), WS_SUM((n) + 1)
 #define WS_SUMS_4(n) WS_SUMS_2(n), WS_SUMS_2((n) + 2)
@@ -52,22 +51,21 @@ __device__ __forceinline__ void issue_row_product(float (&sum)[kColumnTiles][4],
   } else if constexpr (kColumnTiles == 8) {
     WS_ISSUE("64", WS_TEN() ", " WS_TEN(1) ", " WS_TEN(2) ", %30, %31", "%32", "%33", "%34", WS_SUMS_8(0));
   } else if constexpr (kColumnTiles == 12) {
-    WS_ISSUE("96",
-             WS_TEN() ", " WS_TEN(1) ", " WS_TEN(2) ", " WS_TEN(3) ", %40, %41, %42, %43, %44, %45, %46, %47", "%48",
-             "%49", "%50", WS_SUMS_8(0), WS_SUMS_4(8));
+    WS_ISSUE("96", WS_TEN() ", " WS_TEN(1) ", " WS_TEN(2) ", " WS_TEN(3) ", %40, %41, %42, %43, %44, %45, %46, %47",
+             "%48", "%49", "%50", WS_SUMS_8(0), WS_SUMS_4(8));
   } else if constexpr (kColumnTiles == 16) {
     WS_ISSUE("128",
              WS_TEN() ", " WS_TEN(1) ", " WS_TEN(2) ", " WS_TEN(3) ", " WS_TEN(4) ", " WS_TEN(5) ", %60, %61, %62, %63",
              "%64", "%65", "%66", WS_SUMS_16(0));
   } else if constexpr (kColumnTiles == 19) {
     WS_ISSUE("152",
-             WS_TEN() ", " WS_TEN(1) ", " WS_TEN(2) ", " WS_TEN(3) ", " WS_TEN(4) ", " WS_TEN(5) ", " WS_TEN(6)
-                      ", %70, %71, %72, %73, %74, %75",
+             WS_TEN() ", " WS_TEN(1) ", " WS_TEN(2) ", " WS_TEN(3) ", " WS_TEN(4) ", " WS_TEN(5) ", " WS_TEN(
+                 6) ", %70, %71, %72, %73, %74, %75",
              "%76", "%77", "%78", WS_SUMS_16(0), WS_SUMS_2(16), WS_SUM(18));
   } else if constexpr (kColumnTiles == 24) {
     WS_ISSUE("192",
-             WS_TEN() ", " WS_TEN(1) ", " WS_TEN(2) ", " WS_TEN(3) ", " WS_TEN(4) ", " WS_TEN(5) ", " WS_TEN(6) ", "
-                      WS_TEN(7) ", " WS_TEN(8) ", %90, %91, %92, %93, %94, %95",
+             WS_TEN() ", " WS_TEN(1) ", " WS_TEN(2) ", " WS_TEN(3) ", " WS_TEN(4) ", " WS_TEN(5) ", " WS_TEN(
+                 6) ", " WS_TEN(7) ", " WS_TEN(8) ", %90, %91, %92, %93, %94, %95",
              "%96", "%97", "%98", WS_SUMS_16(0), WS_SUMS_8(16));
   } else {
     static_assert(kColumnTiles == 32);
