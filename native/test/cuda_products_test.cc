@@ -239,6 +239,46 @@ EMULATION_TEST(cuda_product_rows_do_not_see_their_neighbours) {
   }
 }
 
+EMULATION_TEST(cuda_products_of_experts_have_the_bits_of_each_alone) {
+  // Most have few rows, some none, one more than a tile; more of them than a launch takes.
+  for (const int64_t K : {int64_t{136}, int64_t{840}}) {
+    const int64_t N = K == 136 ? 8 : 40, count = K == 136 ? 200 : 9;
+    std::vector<int64_t> first_rows{0}, rows;
+    for (int64_t e = 0; e < count; ++e) {
+      const int64_t own = e % 3 == 1 ? 0 : e == 6 ? 150 : 1 + e % 5;
+      first_rows.push_back(first_rows.back() + own);
+      if (own > 0) rows.push_back(own);
+    }
+    const int64_t R = first_rows.back();
+    Array x(normals(1, R * K), DType::kBFloat16);
+    std::vector<Array> layers;
+    std::vector<const void*> pointers;
+    std::vector<float> want;
+    layers.reserve(static_cast<size_t>(count));
+    for (int64_t e = 0; e < count; ++e) {
+      const int64_t own = first_rows[e + 1] - first_rows[e];
+      Factors factors({own, N, K});
+      const std::vector<float> all = x.values();
+      factors.x.assign(all.begin() + first_rows[e] * K, all.begin() + first_rows[e + 1] * K);
+      factors.weights = normals(static_cast<uint64_t>(10 + e), N * K);
+      layers.emplace_back(factors.weights, DType::kBFloat16);
+      pointers.push_back(layers.back().memory.get());
+      const std::vector<float> part = all_expected(factors, {own, N, K}, DType::kBFloat16, Added::kNothing);
+      want.insert(want.end(), part.begin(), part.end());
+    }
+    for (const ProductTile& tile : cuda::possible_expert_tiles(rows)) {
+      if (count > 128 && tile.features != 64) continue;  // tested with few of them
+      Array out(std::vector<float>(static_cast<size_t>(R * N), kNaN), DType::kBFloat16);
+      const auto [first, again] = device::twice([&] {
+        cuda::multiply_experts_forward(
+            {}, {out.pointer(), x.pointer(), pointers.data(), first_rows.data(), count, N, K}, &tile);
+        return out.values();
+      });
+      CHECK(first == want && again == want);
+    }
+  }
+}
+
 namespace {
 
 // Of Gemm with what the environment says.

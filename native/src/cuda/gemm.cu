@@ -271,4 +271,21 @@ void Gemm::multiply(Stream stream, const Product& product) {
                   " rows of a layer of " + std::to_string(N) + " x " + std::to_string(K));
 }
 
+void Gemm::multiply_experts(Stream stream, const ExpertProducts& products) {
+  const auto& [out, left, layers, first_rows, count, N, K] = products;
+  if (state_->is_own(ProductKind::kForward, N, K, left.dtype) && experts_fit_one_launch())
+    return multiply_experts_forward(stream, products);
+  for (int64_t e = 0; e < count; ++e) {
+    const int64_t first = first_rows[e];
+    multiply(stream, {ProductKind::kForward,
+                      out + first * N,
+                      left + first * K,
+                      {layers[e], left.dtype},
+                      {},
+                      first_rows[e + 1] - first,
+                      N,
+                      K});
+  }
+}
+
 }  // namespace wideseek::cuda

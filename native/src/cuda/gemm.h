@@ -35,6 +35,15 @@ struct Product {
   int64_t M, N, K;
 };
 
+// Forward products by many layers of one shape: rows [first_rows[e], first_rows[e + 1]) of left and out are layer e's.
+struct ExpertProducts {
+  TypedPointer out;           // [first_rows[count], N]
+  ConstTypedPointer left;     // [first_rows[count], K]
+  const void* const* layers;  // host [count], each [N,K] of left's dtype
+  const int64_t* first_rows;  // host [count + 1]
+  int64_t count, N, K;
+};
+
 // Who computes.
 enum class AlgorithmChoice {
   kOwnKernels,     // as above; elsewhere as the next
@@ -61,6 +70,8 @@ class Gemm {
   // kUnsupported if none takes the shape.
   void prepare(ProductKind kind, int64_t N, int64_t K, DType in, DType out);
   void multiply(Stream stream, const Product& product);
+  // Each row as multiply gives it.
+  void multiply_experts(Stream stream, const ExpertProducts& products);
 
  private:
   struct State;

@@ -12,4 +12,9 @@ namespace wideseek::cuda {
 // ended: no operation of a recording writes weights. Throws kInvalidArgument if an array is not aligned to 16 bytes.
 void multiply_forward(Stream stream, const Product& product, void* scratch, const ProductTile* tile = nullptr);
 
+// The same for many layers of one shape, each with rows of its own, if the driver takes kernels with so many
+// parameters.
+bool experts_fit_one_launch();
+void multiply_experts_forward(Stream stream, const ExpertProducts& products, const ProductTile* tile = nullptr);
+
 }  // namespace wideseek::cuda

@@ -92,7 +92,7 @@ __global__ void __launch_bounds__(kMostThreads, 1) side_by_side_kernel(const __g
     if (group > 0) {
       compute_chunks<kFeatures>(call, ring, group - 1);
     } else if (threadIdx.x == 0) {
-      bring_slices<kFeatures, true>(call, ring, kProductRows);
+      bring_slices<kFeatures, true>(call, ring, RowsOfLayer{call, kProductRows});
     }
   }
 }

@@ -18,6 +18,16 @@ void run_side_by_side_kernel(Stream stream, const ProductTile& tile, const Produ
 // call.out [M,N] = the sums of call.chunks chunks from `chunks` [chunks][M][N], and what call adds.
 void run_chunk_sum_kernel(Stream stream, const ProductCall& call, const float* chunks, bool is_early);
 
+// Layers of one shape and their rows; none is without rows.
+constexpr int kMaxExperts = 128;  // of a launch: their maps are parameters of the kernel
+struct ExpertCall {
+  ProductCall call;  // its own weights are not read
+  int count;
+  int first_rows[kMaxExperts + 1], first_tiles[kMaxExperts + 1];
+  TensorMap weights[kMaxExperts];
+};
+void run_expert_kernel(Stream stream, const ProductTile& tile, const ExpertCall& experts, int blocks);
+
 // Shared memory of a kernel beside its stages, and how many of them there is room for.
 int num_stages(const ProductTile& tile, int64_t other_bytes);
 int64_t shared_bytes_of(const ProductTile& tile, int stages, int64_t other_bytes);

@@ -19,6 +19,7 @@ constexpr int kTwoGroupsFeatures[] = {64, 128, 192, 256};
 // Two sets of sums take twice the registers.
 constexpr int kInTurnFeatures[] = {64, 128, 192};
 constexpr int kSideBySideFeatures[] = {8, 16, 24, 32, 40};
+constexpr int kExpertFeatures[] = {64, 96, 128, 192}, kTwoGroupsExpertFeatures[] = {64, 128, 192};
 constexpr int kGroupRows = 64;
 
 int64_t num_slices(int64_t K) { return ceil_div<int64_t>(K, kSliceDepth); }
@@ -43,18 +44,21 @@ constexpr double kLeastClocksOfStep = 32;  // of a wgmma that waits for the last
 constexpr double kClocksOfLaunch = 2500, kClocksOfSecondLaunch = 3000, kClocksOfUnit = 600;
 constexpr int64_t kBandOfModel = 8;  // row tiles that are computed together
 
-double estimated_clocks(const ProductTile& tile, const ProductSize& size, int multiprocessors) {
-  const auto [M, N, K] = size;
+// Row tiles of all, and of those that multiply by the same weights.
+struct RowTiles {
+  int64_t all, of_layer;
+};
+
+double estimated_clocks(const ProductTile& tile, int64_t N, int64_t K, const RowTiles& row_tiles, int multiprocessors) {
   const int chunks = num_chunks(N, K);
   const int apart = tile.schedule == ChunkSchedule::kOne ? chunks : 1;
   const int beside = tile.schedule == ChunkSchedule::kSideBySide ? chunks : 1;
-  const int64_t row_tiles = ceil_div<int64_t>(M, kGroupRows * tile.groups);
-  const int64_t units = row_tiles * ceil_div<int64_t>(N, tile.features) * apart;
+  const int64_t units = row_tiles.all * ceil_div<int64_t>(N, tile.features) * apart;
   const auto steps = static_cast<double>(ceil_div<int64_t>(num_slices(K), apart * beside));
   const double products = std::max(4 * kLeastClocksOfStep, 2.0 * tile.features * tile.groups * beside);
   const double weight_bytes = 128.0 * tile.features * beside, bytes = weight_bytes + 128.0 * tile.loaded_rows * beside;
   // Row tiles that are computed together get the weights from memory once.
-  const double from_memory = weight_bytes / static_cast<double>(std::min<int64_t>(row_tiles, kBandOfModel));
+  const double from_memory = weight_bytes / static_cast<double>(std::min(row_tiles.of_layer, kBandOfModel));
   // A round of units on so many multiprocessors.
   const auto round = [&](int64_t active) {
     const auto share = static_cast<double>(active);
@@ -64,8 +68,34 @@ double estimated_clocks(const ProductTile& tile, const ProductSize& size, int mu
   };
   double clocks = kClocksOfLaunch + static_cast<double>(units / multiprocessors) * round(multiprocessors);
   if (units % multiprocessors > 0) clocks += round(units % multiprocessors);
-  if (apart > 1) clocks += kClocksOfSecondLaunch + 2.0 * static_cast<double>(scratch_bytes_of(tile, size)) / kBytesOfL2;
   return clocks;
+}
+
+double estimated_clocks(const ProductTile& tile, const ProductSize& size, int multiprocessors) {
+  const int64_t row_tiles = ceil_div<int64_t>(size.M, kGroupRows * tile.groups);
+  const double clocks = estimated_clocks(tile, size.N, size.K, {row_tiles, row_tiles}, multiprocessors);
+  const int64_t scratch_bytes = scratch_bytes_of(tile, size);
+  if (scratch_bytes == 0) return clocks;
+  return clocks + kClocksOfSecondLaunch + 2.0 * static_cast<double>(scratch_bytes) / kBytesOfL2;
+}
+
+double estimated_clocks(const ProductTile& tile, const std::vector<int64_t>& rows, int64_t N, int64_t K,
+                        int multiprocessors) {
+  int64_t row_tiles = 0;
+  for (const int64_t each : rows) row_tiles += ceil_div<int64_t>(each, kGroupRows * tile.groups);
+  const auto layers = static_cast<int64_t>(rows.size());
+  return estimated_clocks(tile, N, K, {row_tiles, ceil_div(row_tiles, layers)}, multiprocessors);
+}
+
+// Rows of x that a single group loads.
+int rows_of_one_group(int64_t rows) {
+  return static_cast<int>(std::bit_ceil(static_cast<uint64_t>(std::clamp<int64_t>(rows, 8, kGroupRows))));
+}
+
+template <typename Clocks>
+ProductTile fastest(const std::vector<ProductTile>& tiles, Clocks&& clocks) {
+  return *std::min_element(tiles.begin(), tiles.end(),
+                           [&](const ProductTile& a, const ProductTile& b) { return clocks(a) < clocks(b); });
 }
 
 }  // namespace
@@ -89,8 +119,7 @@ int64_t scratch_bytes_of(const ProductTile& tile, const ProductSize& size) {
 }
 
 std::vector<ProductTile> possible_tiles(const ProductSize& size, int64_t scratch_bytes) {
-  const auto needed =
-      static_cast<int>(std::bit_ceil(static_cast<uint64_t>(std::clamp<int64_t>(size.M, 8, kGroupRows))));
+  const int needed = rows_of_one_group(size.M);
   std::vector<ProductTile> tiles;
   for (const int features : kOneGroupFeatures) tiles.push_back({ChunkSchedule::kOne, features, 1, needed});
   for (const int features : kTwoGroupsFeatures) tiles.push_back({ChunkSchedule::kOne, features, 2, 2 * kGroupRows});
@@ -103,10 +132,22 @@ std::vector<ProductTile> possible_tiles(const ProductSize& size, int64_t scratch
 }
 
 ProductTile choose_tile(const ProductSize& size, int64_t scratch_bytes, int multiprocessors) {
-  const std::vector<ProductTile> tiles = possible_tiles(size, scratch_bytes);
-  return *std::min_element(tiles.begin(), tiles.end(), [&](const ProductTile& a, const ProductTile& b) {
-    return estimated_clocks(a, size, multiprocessors) < estimated_clocks(b, size, multiprocessors);
-  });
+  return fastest(possible_tiles(size, scratch_bytes),
+                 [&](const ProductTile& tile) { return estimated_clocks(tile, size, multiprocessors); });
+}
+
+std::vector<ProductTile> possible_expert_tiles(const std::vector<int64_t>& rows) {
+  const int needed = rows_of_one_group(*std::max_element(rows.begin(), rows.end()));
+  std::vector<ProductTile> tiles;
+  for (const int features : kExpertFeatures) tiles.push_back({ChunkSchedule::kInTurn, features, 1, needed});
+  for (const int features : kTwoGroupsExpertFeatures)
+    tiles.push_back({ChunkSchedule::kInTurn, features, 2, 2 * kGroupRows});
+  return tiles;
+}
+
+ProductTile choose_expert_tile(const std::vector<int64_t>& rows, int64_t N, int64_t K, int multiprocessors) {
+  return fastest(possible_expert_tiles(rows),
+                 [&](const ProductTile& tile) { return estimated_clocks(tile, rows, N, K, multiprocessors); });
 }
 
 }  // namespace wideseek::cuda

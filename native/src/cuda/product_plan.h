@@ -49,4 +49,8 @@ int64_t scratch_bytes_of(const ProductTile& tile, const ProductSize& size);
 // The one that should be the fastest.
 ProductTile choose_tile(const ProductSize& size, int64_t scratch_bytes, int multiprocessors);
 
+// Tiles of many layers of one shape, computed by one launch; rows[e] > 0 are those of layer e.
+std::vector<ProductTile> possible_expert_tiles(const std::vector<int64_t>& rows);
+ProductTile choose_expert_tile(const std::vector<int64_t>& rows, int64_t N, int64_t K, int multiprocessors);
+
 }  // namespace wideseek::cuda

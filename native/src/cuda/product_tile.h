@@ -45,6 +45,21 @@ struct ProductUnit {
   }
 };
 
+// The rows of a tile, and by which weights they are multiplied.
+struct TileRows {
+  int first, end;  // no row from `end` on is written
+  const TensorMap* weights;
+};
+
+// How a row tile's rows are found where all are of one layer.
+struct RowsOfLayer {
+  const ProductCall& call;
+  int rows_of_tile;
+  __device__ __forceinline__ TileRows of(int row_tile) const {
+    return {row_tile * rows_of_tile, call.M, &call.weights};
+  }
+};
+
 // The first slice of a chunk; that of `chunks` ends the last.
 __device__ __forceinline__ int first_slice(const ProductCall& call, int chunk) {
   return chunk * call.slices / call.chunks;
@@ -128,34 +143,33 @@ struct UnitSlices {
 
 // By one thread: brings what the units of the block need. Weights come first and at once, for no kernel before this one
 // writes them; x when the kernels before have ended.
-template <int kFeatures, bool kSideBySide>
+template <int kFeatures, bool kSideBySide, typename Rows>
 __device__ __forceinline__ void bring_slices(const ProductCall& call, const ProductRing<kFeatures>& ring,
-                                             int rows_of_tile) {
+                                             const Rows& rows) {
   const int units = ProductUnit::count(call), begin = static_cast<int>(blockIdx.x);
-  const auto expect = [&](int stage, int slice, const ProductUnit& unit) {
+  const auto expect = [&](int stage, int slice, const ProductUnit& unit, const TensorMap& weights) {
     arrive_expecting(ring.full(stage), slice < 0 ? 0 : ring.stage_bytes);
     if (slice < 0) return;
-    copy_box(ring.weights(stage), call.weights, slice * kSliceDepth, unit.feature_tile * kFeatures, ring.full(stage));
+    copy_box(ring.weights(stage), weights, slice * kSliceDepth, unit.feature_tile * kFeatures, ring.full(stage));
   };
   const ProductUnit first_unit(call, begin);
+  const TensorMap& first_weights = *rows.of(first_unit.row_tile).weights;
   const UnitSlices<kSideBySide> first_slices(call, first_unit);
   const int ahead = first_slices.count < ring.stages ? first_slices.count : ring.stages;
-  for (int i = 0; i < ahead; ++i) expect(i, first_slices.slice(i), first_unit);
+  for (int i = 0; i < ahead; ++i) expect(i, first_slices.slice(i), first_unit, first_weights);
   wait_for_earlier_kernels();
   RingPlace place;
   for (int number = begin; number < units; number += static_cast<int>(gridDim.x)) {
     const ProductUnit unit(call, number);
+    const TileRows tile = rows.of(unit.row_tile);
     const UnitSlices<kSideBySide> slices(call, unit);
     for (int i = 0; i < slices.count; ++i) {
       const int slice = slices.slice(i);
       if (number != begin || i >= ahead) {
         wait_phase(ring.empty(place.stage), place.round - 1);
-        expect(place.stage, slice, unit);
+        expect(place.stage, slice, unit, *tile.weights);
       }
-      if (slice >= 0) {
-        copy_box(ring.x(place.stage), call.x, slice * kSliceDepth, unit.row_tile * rows_of_tile,
-                 ring.full(place.stage));
-      }
+      if (slice >= 0) copy_box(ring.x(place.stage), call.x, slice * kSliceDepth, tile.first, ring.full(place.stage));
       place.advance(ring.stages);
     }
   }
@@ -219,16 +233,17 @@ __device__ __forceinline__ void store_four(const ProductCall& call, int64_t at, 
   }
 }
 
-// Writes a warp's sums of 16 rows, of which the first is first_row, from feature first_feature on.
+// Writes those of a warp's sums of 16 rows, of which the first is first_row, that are before end_row, from feature
+// first_feature on.
 template <int kFeatures>
 __device__ __forceinline__ void write_rows(const ProductCall& call, float (&sum)[kFeatures / 8][4], int part,
-                                           int first_row, int first_feature) {
+                                           int first_row, int end_row, int first_feature) {
   const int lane = lane_id(), pair = lane % 4 * 2;
   const bool is_odd = lane % 2 == 1;
   WS_UNROLL
   for (int half = 0; half < 2; ++half) {
     const int row = first_row + half * 8 + lane / 4;
-    const bool is_row = row < call.M;
+    const bool is_row = row < end_row;
     const int64_t at = (static_cast<int64_t>(part) * call.M + row) * call.N + first_feature;
     const auto is_valid = [&](int n) { return is_row && first_feature + n * 8 < call.N; };
     const auto value = [&](int n) {
