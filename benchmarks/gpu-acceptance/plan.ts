@@ -121,7 +121,9 @@ export function planRun({ root, node, python, dryRun, part }: PlanOptions): Stag
       ...{ name: "native tests of generation", seconds: 50, command: binary("wideseek_native_test") },
       ...{ args: tests("device_"), judge: judgeTests },
     };
-    return [[[generationTests, ceilings, onPolicy("qwen3-0.6b", 60), ...decoding, onPolicy("qwen3-4b", 240)]]];
+    const layers: Program = { name: "linear layers", seconds: 12, command: binary("cuda_bench"), args: ["products"] };
+    const timed = dryRun ? decoding : [layers, ...decoding];
+    return [[[generationTests, ceilings, onPolicy("qwen3-0.6b", 60), ...timed, onPolicy("qwen3-4b", 230)]]];
   }
 
   const correctness: Stage = [
