@@ -86,7 +86,7 @@ export const figures: readonly Figure[] = [
   },
   ratio(
     "gpu.invariance.4b.<step>.cost",
-    "time of a step's matrix products lost by one algorithm for every number of rows",
+    "time of a step's matrix products lost by one order of sums for every number of rows",
   ),
   {
     name: "gpu.products.4b.unequal",

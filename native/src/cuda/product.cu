@@ -55,8 +55,8 @@ void require_aligned(const void* pointer, const char* what) {
   WS_CHECK(is_aligned(pointer, 16), kInvalidArgument, kOp, std::string(what) + " is not aligned to 16 bytes");
 }
 
-int64_t fixed_bytes(const ProductTile& tile) {
-  return ProductRing<8>::bytes_read_beyond(tile.loaded_rows) + int64_t{ProductRing<8>::kBarrierBytes};
+int64_t fixed_bytes(const ProductTile& tile, int rings) {
+  return ProductRing<8>::bytes_read_beyond(tile.loaded_rows) + rings * int64_t{ProductRing<8>::kBarrierBytes};
 }
 int64_t stage_bytes(const ProductTile& tile) { return int64_t{kSliceBytes} * (tile.features + tile.loaded_rows); }
 
@@ -88,13 +88,13 @@ int num_blocks(const ProductCall& call, int multiprocessors) {
 
 }  // namespace
 
-int num_stages(const ProductTile& tile, int64_t other_bytes) {
-  const int64_t room = (kSharedBytes - fixed_bytes(tile) - other_bytes) / stage_bytes(tile);
+int num_stages(const ProductTile& tile, int rings, int64_t other_bytes) {
+  const int64_t room = (kSharedBytes - fixed_bytes(tile, rings) - other_bytes) / (rings * stage_bytes(tile));
   return static_cast<int>(std::min<int64_t>(room, kMaxProductStages));
 }
 
-int64_t shared_bytes_of(const ProductTile& tile, int stages, int64_t other_bytes) {
-  return stages * stage_bytes(tile) + fixed_bytes(tile) + other_bytes;
+int64_t shared_bytes_of(const ProductTile& tile, int stages, int rings, int64_t other_bytes) {
+  return rings * stages * stage_bytes(tile) + fixed_bytes(tile, rings) + other_bytes;
 }
 
 void multiply_forward(Stream stream, const Product& product, void* scratch, const ProductTile* wanted) {
@@ -145,7 +145,7 @@ void multiply_experts_forward(Stream stream, const ExpertProducts& products, con
           experts.first_tiles[e] + static_cast<int>(ceil_div<int64_t>(rows[e], tile.groups * kProductRows));
     }
     experts.call.row_tiles = experts.first_tiles[rows.size()];
-    experts.call.stages = num_stages(tile, 0);
+    experts.call.stages = num_stages(tile, 1, 0);
     run_expert_kernel(stream, tile, experts, num_blocks(experts.call, multiprocessors));
   }
 }

@@ -8,7 +8,7 @@ namespace {
 constexpr int kMostThreads = (1 + kMaxChunks) * kWarpgroupThreads;
 constexpr int kSumThreads = 256;
 
-// Sums of the chunks' warpgroups, [chunk][row][feature]; behind the ring.
+// Sums of the chunks' warpgroups, [chunk][row][feature]; behind the barriers.
 template <int kFeatures>
 struct ChunkSums {
   float* first;
@@ -54,23 +54,16 @@ __device__ __forceinline__ void write_totals(const ProductCall& call, const Chun
 
 // A chunk, by its warpgroup.
 template <int kFeatures>
-__device__ __forceinline__ void compute_chunks(const ProductCall& call, const ProductRing<kFeatures>& ring, int chunk) {
-  const ChunkSums<kFeatures> sums{reinterpret_cast<float*>(dynamic_shared() + (ring.end() - operand_shared_address())),
-                                  call.loaded_rows};
+__device__ __forceinline__ void compute_chunks(const ProductCall& call, const ProductRing<kFeatures>& ring,
+                                               const ChunkSums<kFeatures>& sums, int chunk) {
   const int units = ProductUnit::count(call), threads = call.chunks * kWarpgroupThreads;
-  const int count = first_slice(call, chunk + 1) - first_slice(call, chunk);
+  const int count = slices_of_chunk(call, chunk).count;
   RingPlace place;
-  for (int i = 0; i < chunk; ++i) place.advance(ring.stages);
   wait_for_earlier_kernels();
   WS_ROLLED
   for (int number = static_cast<int>(blockIdx.x); number < units; number += static_cast<int>(gridDim.x)) {
     float sum[kFeatures / 8][4];
-    sum_chunk<kFeatures>(sum, ring, place, count, call.chunks, 0);
-    if (count < ceil_div(call.slices, call.chunks)) {
-      wait_phase(ring.full(place.stage), place.round);
-      release(ring.empty(place.stage));
-      for (int i = 0; i < call.chunks; ++i) place.advance(ring.stages);
-    }
+    sum_chunk<kFeatures>(sum, ring, place, count, 0);
     keep_sum(sums, sum, chunk);
     sync_threads(1, threads);
     write_totals(call, sums, ProductUnit(call, number), static_cast<int>(threadIdx.x) - kWarpgroupThreads);
@@ -78,21 +71,27 @@ __device__ __forceinline__ void compute_chunks(const ProductCall& call, const Pr
   }
 }
 
+// A chunk has a warp that brings it, for one could not bring such small tiles fast enough, and a warpgroup.
 template <int kFeatures>
 __global__ void __launch_bounds__(kMostThreads, 1) side_by_side_kernel(const __grid_constant__ ProductCall call) {
   if (kHasWgmma) {
-    const ProductRing<kFeatures> ring(call, operand_shared_address());
+    const SharedAddress begin = operand_shared_address();
     if (threadIdx.x == 0) {
       prefetch_map(call.weights);
       prefetch_map(call.x);
-      ring.start_barriers(kWarpgroupThreads / 32);
+      for (int chunk = 0; chunk < call.chunks; ++chunk)
+        ProductRing<kFeatures>(call, begin, chunk, call.chunks).start_barriers(kWarpgroupThreads / 32);
     }
     __syncthreads();
-    const int group = warpgroup_id();
+    const int group = warpgroup_id(), chunk = group == 0 ? warp_of_group() : group - 1;
+    if (chunk >= call.chunks) return;
+    const ProductRing<kFeatures> ring(call, begin, chunk, call.chunks);
     if (group > 0) {
-      compute_chunks<kFeatures>(call, ring, group - 1);
-    } else if (threadIdx.x == 0) {
-      bring_slices<kFeatures, true>(call, ring, RowsOfLayer{call, kProductRows});
+      const ProductRing<kFeatures> past_last(call, begin, call.chunks, call.chunks);
+      float* const sums = reinterpret_cast<float*>(dynamic_shared() + (past_last.barriers - begin));
+      compute_chunks<kFeatures>(call, ring, {sums, call.loaded_rows}, chunk);
+    } else if (lane_id() == 0) {
+      bring_slices<kFeatures>(call, ring, RowsOfLayer{call, kProductRows}, chunk);
     }
   }
 }
@@ -100,9 +99,9 @@ __global__ void __launch_bounds__(kMostThreads, 1) side_by_side_kernel(const __g
 template <int kFeatures>
 void run(Stream stream, const ProductTile& tile, ProductCall call, const ProductLaunch& where) {
   const int64_t sum_bytes = ChunkSums<kFeatures>::bytes(tile, call.chunks);
-  call.stages = num_stages(tile, sum_bytes);
+  call.stages = num_stages(tile, call.chunks, sum_bytes);
   const Launch shape{static_cast<unsigned>(where.blocks), static_cast<unsigned>((1 + call.chunks) * kWarpgroupThreads),
-                     shared_bytes_of(tile, call.stages, sum_bytes)};
+                     shared_bytes_of(tile, call.stages, call.chunks, sum_bytes)};
   launch_product(side_by_side_kernel<kFeatures>, shape, stream, call, where.is_early);
 }
 

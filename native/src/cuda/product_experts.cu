@@ -33,7 +33,7 @@ __global__ void __launch_bounds__((1 + kGroups) * kWarpgroupThreads, 1)
 template <int kFeatures, int kGroups>
 void run(Stream stream, const ProductTile& tile, const ExpertCall& experts, int blocks) {
   const Launch shape{static_cast<unsigned>(blocks), (1 + kGroups) * kWarpgroupThreads,
-                     shared_bytes_of(tile, experts.call.stages, 0)};
+                     shared_bytes_of(tile, experts.call.stages, 1, 0)};
   launch(expert_kernel<kFeatures, kGroups>, shape, stream, experts);
 }
 

@@ -28,9 +28,10 @@ struct ExpertCall {
 };
 void run_expert_kernel(Stream stream, const ProductTile& tile, const ExpertCall& experts, int blocks);
 
-// Shared memory of a kernel beside its stages, and how many of them there is room for.
-int num_stages(const ProductTile& tile, int64_t other_bytes);
-int64_t shared_bytes_of(const ProductTile& tile, int stages, int64_t other_bytes);
+// How many stages there is room for in each of `rings`, and the shared memory that they take with what lies behind
+// them.
+int num_stages(const ProductTile& tile, int rings, int64_t other_bytes);
+int64_t shared_bytes_of(const ProductTile& tile, int stages, int rings, int64_t other_bytes);
 
 template <typename Kernel>
 void launch_product(Kernel kernel, const Launch& shape, Stream stream, const ProductCall& call, bool is_early) {

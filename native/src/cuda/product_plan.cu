@@ -55,7 +55,9 @@ double estimated_clocks(const ProductTile& tile, int64_t N, int64_t K, const Row
   const int beside = tile.schedule == ChunkSchedule::kSideBySide ? chunks : 1;
   const int64_t units = row_tiles.all * ceil_div<int64_t>(N, tile.features) * apart;
   const auto steps = static_cast<double>(ceil_div<int64_t>(num_slices(K), apart * beside));
-  const double products = std::max(4 * kLeastClocksOfStep, 2.0 * tile.features * tile.groups * beside);
+  // A slice's four steps: their latency, multiplications, and operands from shared memory at 128 bytes a clock.
+  const double features = tile.features, groups = tile.groups * beside;
+  const double products = std::max({4 * kLeastClocksOfStep, 2 * features * groups, (kGroupRows + features) * groups});
   const double weight_bytes = 128.0 * tile.features * beside, bytes = weight_bytes + 128.0 * tile.loaded_rows * beside;
   // Row tiles that are computed together get the weights from memory once.
   const double from_memory = weight_bytes / static_cast<double>(std::min(row_tiles.of_layer, kBandOfModel));

@@ -65,22 +65,25 @@ __device__ __forceinline__ int first_slice(const ProductCall& call, int chunk) {
   return chunk * call.slices / call.chunks;
 }
 
-// Shared memory: the stages, each a slice of a tile's weights, then of its rows of x; what the products read beyond the
-// rows that were loaded; the barriers.
+// Shared memory: one ring of stages, or one for each chunk that is computed beside others, all of equal size. A stage
+// is a slice of a tile's weights, then of its rows of x. Behind the stages of all comes what products read beyond the
+// rows that were loaded, then the barriers.
 template <int kFeatures>
 struct ProductRing {
   static constexpr uint32_t kWeightBytes = kFeatures * kSliceBytes;
   static constexpr uint32_t kBarrierBytes = 2 * kMaxProductStages * 8;
-  SharedAddress first;
+  SharedAddress first, barriers;
   uint32_t stage_bytes;
   int stages;
 
-  __device__ __forceinline__ ProductRing(const ProductCall& call, SharedAddress begin)
-      : first(begin), stage_bytes(bytes_of_stage(call.loaded_rows)), stages(call.stages) {}
-  static __host__ __device__ __forceinline__ uint32_t bytes_of_stage(int loaded_rows) {
-    return kWeightBytes + static_cast<uint32_t>(loaded_rows) * kSliceBytes;
+  // Ring number `number` of `rings`.
+  __device__ __forceinline__ ProductRing(const ProductCall& call, SharedAddress begin, int number, int rings)
+      : stage_bytes(kWeightBytes + static_cast<uint32_t>(call.loaded_rows) * kSliceBytes), stages(call.stages) {
+    const uint32_t bytes = static_cast<uint32_t>(stages) * stage_bytes;
+    first = begin + static_cast<uint32_t>(number) * bytes;
+    barriers = begin + static_cast<uint32_t>(rings) * bytes + bytes_read_beyond(call.loaded_rows) +
+               static_cast<uint32_t>(number) * kBarrierBytes;
   }
-  // Behind the stages.
   static __host__ __device__ __forceinline__ uint32_t bytes_read_beyond(int loaded_rows) {
     const uint32_t loaded = static_cast<uint32_t>(loaded_rows) * kSliceBytes;
     return loaded < kOperandTileBytes ? kOperandTileBytes - loaded : 0;
@@ -89,13 +92,8 @@ struct ProductRing {
     return first + static_cast<uint32_t>(stage) * stage_bytes;
   }
   __device__ __forceinline__ SharedAddress x(int stage) const { return weights(stage) + kWeightBytes; }
-  __device__ __forceinline__ SharedAddress barriers() const {
-    const uint32_t loaded = stage_bytes - kWeightBytes;
-    return weights(stages) + bytes_read_beyond(static_cast<int>(loaded / kSliceBytes));
-  }
-  __device__ __forceinline__ SharedAddress full(int stage) const { return barriers() + stage * 8; }
+  __device__ __forceinline__ SharedAddress full(int stage) const { return barriers + stage * 8; }
   __device__ __forceinline__ SharedAddress empty(int stage) const { return full(stage) + kMaxProductStages * 8; }
-  __device__ __forceinline__ SharedAddress end() const { return barriers() + kBarrierBytes; }
 
   // By one thread. `readers`: warps that read a stage.
   __device__ __forceinline__ void start_barriers(int readers) const {
@@ -117,69 +115,57 @@ struct RingPlace {
   }
 };
 
-// What passes through the ring for a unit, in order: the slices of its chunks one after the other, or side by side a
-// slice of each; then a chunk that has one less than others leaves an empty place at its end.
-template <bool kSideBySide>
-struct UnitSlices {
-  const ProductCall& call;
+// Slices [first, first + count).
+struct Slices {
   int first, count;
-
-  __device__ __forceinline__ UnitSlices(const ProductCall& all, const ProductUnit& unit) : call(all) {
-    if (kSideBySide) {
-      first = 0;
-      count = ceil_div(call.slices, call.chunks) * call.chunks;
-    } else {
-      first = call.parts > 1 ? first_slice(call, unit.part) : 0;
-      count = (call.parts > 1 ? first_slice(call, unit.part + 1) : call.slices) - first;
-    }
-  }
-  // Less than 0 for none.
-  __device__ __forceinline__ int slice(int i) const {
-    if (!kSideBySide) return first + i;
-    const int chunk = i % call.chunks, at = first_slice(call, chunk) + i / call.chunks;
-    return at < first_slice(call, chunk + 1) ? at : -1;
-  }
 };
+__device__ __forceinline__ Slices slices_of_chunk(const ProductCall& call, int chunk) {
+  const int first = first_slice(call, chunk);
+  return {first, first_slice(call, chunk + 1) - first};
+}
+// What a ring brings for a unit: a chunk, or all. ring_chunk: the one of a ring that brings always the same, else -1.
+__device__ __forceinline__ Slices slices_of_unit(const ProductCall& call, const ProductUnit& unit, int ring_chunk) {
+  if (ring_chunk >= 0) return slices_of_chunk(call, ring_chunk);
+  return call.parts > 1 ? slices_of_chunk(call, unit.part) : Slices{0, call.slices};
+}
 
 // By one thread: brings what the units of the block need. Weights come first and at once, for no kernel before this one
 // writes them; x when the kernels before have ended.
-template <int kFeatures, bool kSideBySide, typename Rows>
+template <int kFeatures, typename Rows>
 __device__ __forceinline__ void bring_slices(const ProductCall& call, const ProductRing<kFeatures>& ring,
-                                             const Rows& rows) {
+                                             const Rows& rows, int ring_chunk) {
   const int units = ProductUnit::count(call), begin = static_cast<int>(blockIdx.x);
-  const auto expect = [&](int stage, int slice, const ProductUnit& unit, const TensorMap& weights) {
-    arrive_expecting(ring.full(stage), slice < 0 ? 0 : ring.stage_bytes);
-    if (slice < 0) return;
-    copy_box(ring.weights(stage), weights, slice * kSliceDepth, unit.feature_tile * kFeatures, ring.full(stage));
+  const auto bring_weights = [&](int stage, int slice, const ProductUnit& unit, const TileRows& tile) {
+    arrive_expecting(ring.full(stage), ring.stage_bytes);
+    copy_box(ring.weights(stage), *tile.weights, slice * kSliceDepth, unit.feature_tile * kFeatures, ring.full(stage));
   };
   const ProductUnit first_unit(call, begin);
-  const TensorMap& first_weights = *rows.of(first_unit.row_tile).weights;
-  const UnitSlices<kSideBySide> first_slices(call, first_unit);
+  const TileRows first_tile = rows.of(first_unit.row_tile);
+  const Slices first_slices = slices_of_unit(call, first_unit, ring_chunk);
   const int ahead = first_slices.count < ring.stages ? first_slices.count : ring.stages;
-  for (int i = 0; i < ahead; ++i) expect(i, first_slices.slice(i), first_unit, first_weights);
+  for (int i = 0; i < ahead; ++i) bring_weights(i, first_slices.first + i, first_unit, first_tile);
   wait_for_earlier_kernels();
   RingPlace place;
   for (int number = begin; number < units; number += static_cast<int>(gridDim.x)) {
     const ProductUnit unit(call, number);
     const TileRows tile = rows.of(unit.row_tile);
-    const UnitSlices<kSideBySide> slices(call, unit);
+    const Slices slices = slices_of_unit(call, unit, ring_chunk);
     for (int i = 0; i < slices.count; ++i) {
-      const int slice = slices.slice(i);
       if (number != begin || i >= ahead) {
         wait_phase(ring.empty(place.stage), place.round - 1);
-        expect(place.stage, slice, unit, *tile.weights);
+        bring_weights(place.stage, slices.first + i, unit, tile);
       }
-      if (slice >= 0) copy_box(ring.x(place.stage), call.x, slice * kSliceDepth, tile.first, ring.full(place.stage));
+      copy_box(ring.x(place.stage), call.x, (slices.first + i) * kSliceDepth, tile.first, ring.full(place.stage));
       place.advance(ring.stages);
     }
   }
 }
 
-// By a warpgroup: one chunk, sum [64, features] = rows of x times weights over `count` slices, of which the first is at
-// `place` and each next one `stride` places on. x_offset: of the rows in a stage.
+// By a warpgroup: one chunk, sum [64, features] = rows of x times weights over `count` slices from `place` on.
+// x_offset: of the rows in a stage.
 template <int kFeatures>
 __device__ __forceinline__ void sum_chunk(float (&sum)[kFeatures / 8][4], const ProductRing<kFeatures>& ring,
-                                          RingPlace& place, int count, int stride, uint32_t x_offset) {
+                                          RingPlace& place, int count, uint32_t x_offset) {
   int last_stage = 0;
   WS_ROLLED
   for (int i = 0; i < count; ++i) {
@@ -194,7 +180,7 @@ __device__ __forceinline__ void sum_chunk(float (&sum)[kFeatures / 8][4], const 
     wait_products<1>(sum);
     if (i > 0) release(ring.empty(last_stage));
     last_stage = place.stage;
-    for (int s = 0; s < stride; ++s) place.advance(ring.stages);
+    place.advance(ring.stages);
   }
   wait_products<0>(sum);
   release(ring.empty(last_stage));

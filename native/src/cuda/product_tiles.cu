@@ -19,9 +19,9 @@ __global__ void __launch_bounds__((1 + kGroups) * kWarpgroupThreads, 1)
 
 template <int kFeatures, int kGroups, bool kInTurn>
 void run(Stream stream, const ProductTile& tile, ProductCall call, const ProductLaunch& where) {
-  call.stages = num_stages(tile, 0);
+  call.stages = num_stages(tile, 1, 0);
   const Launch shape{static_cast<unsigned>(where.blocks), (1 + kGroups) * kWarpgroupThreads,
-                     shared_bytes_of(tile, call.stages, 0)};
+                     shared_bytes_of(tile, call.stages, 1, 0)};
   launch_product(tile_kernel<kFeatures, kGroups, kInTurn>, shape, stream, call, where.is_early);
 }
 

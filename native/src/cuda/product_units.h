@@ -25,7 +25,7 @@ __device__ __forceinline__ void compute_units(const ProductCall& call, const Pro
       float total[kFeatures / 8][4];
       WS_ROLLED
       for (int chunk = 0; chunk < call.chunks; ++chunk) {
-        sum_chunk<kFeatures>(sum, ring, place, first_slice(call, chunk + 1) - first_slice(call, chunk), 1, x_offset);
+        sum_chunk<kFeatures>(sum, ring, place, slices_of_chunk(call, chunk).count, x_offset);
         WS_UNROLL
         for (int n = 0; n < kFeatures / 8; ++n) {
           WS_UNROLL
@@ -35,7 +35,7 @@ __device__ __forceinline__ void compute_units(const ProductCall& call, const Pro
       const TileRows tile = rows.of(unit.row_tile);
       write_rows<kFeatures>(call, total, 0, tile.first + own_row, tile.end, unit.feature_tile * kFeatures);
     } else {
-      sum_chunk<kFeatures>(sum, ring, place, UnitSlices<false>(call, unit).count, 1, x_offset);
+      sum_chunk<kFeatures>(sum, ring, place, slices_of_unit(call, unit, -1).count, x_offset);
       const TileRows tile = rows.of(unit.row_tile);
       write_rows<kFeatures>(call, sum, unit.part, tile.first + own_row, tile.end, unit.feature_tile * kFeatures);
     }
@@ -45,13 +45,13 @@ __device__ __forceinline__ void compute_units(const ProductCall& call, const Pro
 // By a block of 1 + kGroups warpgroups.
 template <int kFeatures, int kGroups, bool kInTurn, typename Rows>
 __device__ __forceinline__ void run_units(const ProductCall& call, const Rows& rows) {
-  const ProductRing<kFeatures> ring(call, operand_shared_address());
+  const ProductRing<kFeatures> ring(call, operand_shared_address(), 0, 1);
   if (threadIdx.x == 0) ring.start_barriers(kGroups * kWarpgroupThreads / 32);
   __syncthreads();
   const int group = warpgroup_id();
   if (group == 0) {
     if constexpr (kGroups > 1) shrink_registers<kBringingRegisters>();
-    if (threadIdx.x == 0) bring_slices<kFeatures, false>(call, ring, rows);
+    if (threadIdx.x == 0) bring_slices<kFeatures>(call, ring, rows, -1);
   } else {
     if constexpr (kGroups > 1) grow_registers<kComputingRegisters>();
     compute_units<kFeatures, kInTurn>(call, ring, rows, group - 1);
