@@ -167,6 +167,7 @@ __device__ __forceinline__ void attend(const Call& call, const Layout<D>& layout
 template <int D>
 __global__ void __launch_bounds__(kHopperThreads, 1) forward_kernel(Call call) {
   let_next_kernel_begin();
+  wait_for_earlier_kernels();
   if (kHasWgmma) {
     const Layout<D> layout{operand_shared_address()};
     const QueryPlace place(call.heads, call.tiles);
@@ -199,9 +200,9 @@ void hopper_attention_forward(Stream stream, TypedPointer out, float* lse, Const
                   1.0f / std::sqrt(static_cast<float>(heads.head_dim))};
   const auto blocks = static_cast<unsigned>(plan.query_tiles().num_tiles * heads.num_kv_heads);
   if (heads.head_dim == 64) {
-    launch(forward_kernel<64>, {blocks, kHopperThreads, Layout<64>::kBytes}, stream, call);
+    launch_early(forward_kernel<64>, {blocks, kHopperThreads, Layout<64>::kBytes}, stream, call);
   } else {
-    launch(forward_kernel<128>, {blocks, kHopperThreads, Layout<128>::kBytes}, stream, call);
+    launch_early(forward_kernel<128>, {blocks, kHopperThreads, Layout<128>::kBytes}, stream, call);
   }
 }
 

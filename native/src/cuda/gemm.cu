@@ -213,23 +213,13 @@ struct Gemm::State {
   }
 };
 
-namespace {
-
-std::string wanted_products() {
+AlgorithmChoice default_algorithm_choice() {
   const char* named = std::getenv("WIDESEEK_PRODUCTS");
   const std::string wanted = named == nullptr ? "" : named;
-  WS_CHECK(wanted.empty() || wanted == "cublaslt" || wanted == "serial", kInvalidArgument, kOp,
-           "WIDESEEK_PRODUCTS is \"" + wanted + "\"; it may be \"cublaslt\", \"serial\" or empty");
-  return wanted;
+  WS_CHECK(wanted.empty() || wanted == "cublaslt", kInvalidArgument, kOp,
+           "WIDESEEK_PRODUCTS is \"" + wanted + "\"; it may be \"cublaslt\" or empty");
+  return wanted == "cublaslt" ? AlgorithmChoice::kOneForAllRows : AlgorithmChoice::kOwnKernels;
 }
-
-}  // namespace
-
-AlgorithmChoice default_algorithm_choice() {
-  return wanted_products() == "cublaslt" ? AlgorithmChoice::kOneForAllRows : AlgorithmChoice::kOwnKernels;
-}
-
-bool products_begin_early() { return wanted_products() != "serial"; }
 
 Gemm::Gemm(void* workspace, AlgorithmChoice choice)
     : state_(std::make_unique<State>(State{library(), workspace, choice, nullptr, {}})) {

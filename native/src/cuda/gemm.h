@@ -51,10 +51,9 @@ enum class AlgorithmChoice {
   kBestForRows,    // cuBLASLt, keeping none of the promises above: it is there to measure what they cost
 };
 
-// kOwnKernels, or with WIDESEEK_PRODUCTS=cublaslt in the environment kOneForAllRows; =serial: own kernels of which none
-// begins before the one before it has ended. Throws kInvalidArgument if it is another word.
+// kOwnKernels, or with WIDESEEK_PRODUCTS=cublaslt in the environment kOneForAllRows. Throws kInvalidArgument if it is
+// another word.
 AlgorithmChoice default_algorithm_choice();
-bool products_begin_early();
 
 class Gemm {
  public:

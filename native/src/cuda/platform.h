@@ -81,12 +81,13 @@ __device__ __forceinline__ std::byte* dynamic_shared() {
 
 // A kernel of launch_early may begin before those given to the stream before it have ended, if the last of them has let
 // it. Until this returns in a thread, the thread touches nothing that they write, and writes nothing that they touch.
+// It is called in every block, so that the end of a kernel is the end of all before it.
 __device__ __forceinline__ void wait_for_earlier_kernels() {
 #if !defined(WIDESEEK_CUDA_EMULATION) && __CUDA_ARCH__ >= 900
   asm volatile("griddepcontrol.wait;" ::: "memory");
 #endif
 }
-// Lets it begin as soon as there is room for it; it sees nothing of this kernel before its wait.
+// Lets the next one begin as soon as there is room for it beside this one's blocks, all of which have begun.
 __device__ __forceinline__ void let_next_kernel_begin() {
 #if !defined(WIDESEEK_CUDA_EMULATION) && __CUDA_ARCH__ >= 900
   asm volatile("griddepcontrol.launch_dependents;" ::: "memory");
@@ -135,9 +136,10 @@ void launch(void (*kernel)(Params...), const Launch& where, Stream stream, Args.
   check(cudaGetLastError(), "kernel launch");
 }
 
-// Of kernels that begin with wait_for_earlier_kernels.
+// Of kernels that begin with wait_for_earlier_kernels: as launch, but in a recording they may begin early.
 template <typename... Params, typename... Args>
 void launch_early(void (*kernel)(Params...), const Launch& where, Stream stream, Args... args) {
+  if (!may_begin_early(stream)) return launch(kernel, where, stream, args...);
   if (where.grid.x == 0 || where.grid.y == 0 || where.grid.z == 0) return;
   allow_shared_bytes(kernel, where.shared_bytes);
   cudaLaunchAttribute early{};

@@ -12,7 +12,8 @@ namespace wideseek::cuda {
 namespace {
 
 constexpr const char* kOp = "gemm";
-constexpr int64_t kSharedBytes = 227 * 1024;
+// A block could have 227 KiB; what is left of the multiprocessor lets small kernels begin beside it.
+constexpr int64_t kSharedBytes = 225 * 1024;
 
 int num_multiprocessors() {
 #if defined(WIDESEEK_CUDA_EMULATION)
@@ -36,18 +37,6 @@ int num_multiprocessors() {
     return version;
   }();
   return driver;
-#endif
-}
-
-// Recordings take such launches from drivers of CUDA 12.3 on.
-bool may_begin_early([[maybe_unused]] Stream stream) {
-#if defined(WIDESEEK_CUDA_EMULATION)
-  return false;
-#else
-  if (driver_version() < 12030 || !products_begin_early()) return false;
-  cudaStreamCaptureStatus status = cudaStreamCaptureStatusNone;
-  check(cudaStreamIsCapturing(stream, &status), "cudaStreamIsCapturing");
-  return status == cudaStreamCaptureStatusActive;
 #endif
 }
 
@@ -106,15 +95,15 @@ void multiply_forward(Stream stream, const Product& product, void* scratch, cons
   require_aligned(add.data, "what is added");
   call.weights = make_tensor_map(right.data, N, K, tile.features);
   call.add = add ? add.data : nullptr;
-  const ProductLaunch where{num_blocks(call, multiprocessors), may_begin_early(stream)};
-  if (tile.schedule == ChunkSchedule::kSideBySide) return run_side_by_side_kernel(stream, tile, call, where);
-  if (call.parts == 1) return run_tile_kernel(stream, tile, call, where);
+  const int blocks = num_blocks(call, multiprocessors);
+  if (tile.schedule == ChunkSchedule::kSideBySide) return run_side_by_side_kernel(stream, tile, call, blocks);
+  if (call.parts == 1) return run_tile_kernel(stream, tile, call, blocks);
   ProductCall apart = call;
   apart.out = scratch;
   apart.add = nullptr;
   apart.is_fp32 = true;
-  run_tile_kernel(stream, tile, apart, where);
-  run_chunk_sum_kernel(stream, call, static_cast<const float*>(scratch), where.is_early);
+  run_tile_kernel(stream, tile, apart, blocks);
+  run_chunk_sum_kernel(stream, call, static_cast<const float*>(scratch));
 }
 
 // More than 4 KB of parameters: from drivers of CUDA 12.1 on.

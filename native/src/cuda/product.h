@@ -8,8 +8,8 @@
 namespace wideseek::cuda {
 
 // Of a product whose shape products_take, by the tile that should be the fastest, or by `tile`. `scratch`: device
-// memory of Gemm::kWorkspaceBytes. While the stream is recorded, weights may be read before the kernel before has
-// ended: no operation of a recording writes weights. Throws kInvalidArgument if an array is not aligned to 16 bytes.
+// memory of Gemm::kWorkspaceBytes. In a recording, weights are read before the kernels before have ended: no
+// operation of a recording writes weights. Throws kInvalidArgument if an array is not aligned to 16 bytes.
 void multiply_forward(Stream stream, const Product& product, void* scratch, const ProductTile* tile = nullptr);
 
 // The same for many layers of one shape, each with rows of its own, if the driver takes kernels with so many

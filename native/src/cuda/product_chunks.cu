@@ -75,6 +75,7 @@ __device__ __forceinline__ void compute_chunks(const ProductCall& call, const Pr
 template <int kFeatures>
 __global__ void __launch_bounds__(kMostThreads, 1) side_by_side_kernel(const __grid_constant__ ProductCall call) {
   if (kHasWgmma) {
+    let_next_kernel_begin();
     const SharedAddress begin = operand_shared_address();
     if (threadIdx.x == 0) {
       prefetch_map(call.weights);
@@ -97,16 +98,17 @@ __global__ void __launch_bounds__(kMostThreads, 1) side_by_side_kernel(const __g
 }
 
 template <int kFeatures>
-void run(Stream stream, const ProductTile& tile, ProductCall call, const ProductLaunch& where) {
+void run(Stream stream, const ProductTile& tile, ProductCall call, int blocks) {
   const int64_t sum_bytes = ChunkSums<kFeatures>::bytes(tile, call.chunks);
   call.stages = num_stages(tile, call.chunks, sum_bytes);
-  const Launch shape{static_cast<unsigned>(where.blocks), static_cast<unsigned>((1 + call.chunks) * kWarpgroupThreads),
+  const Launch shape{static_cast<unsigned>(blocks), static_cast<unsigned>((1 + call.chunks) * kWarpgroupThreads),
                      shared_bytes_of(tile, call.stages, call.chunks, sum_bytes)};
-  launch_product(side_by_side_kernel<kFeatures>, shape, stream, call, where.is_early);
+  launch_early(side_by_side_kernel<kFeatures>, shape, stream, call);
 }
 
 __global__ void __launch_bounds__(kSumThreads)
     chunk_sum_kernel(const __grid_constant__ ProductCall call, const float* chunks) {
+  let_next_kernel_begin();
   wait_for_earlier_kernels();
   const int64_t count = static_cast<int64_t>(call.M) * call.N;
   const int64_t at = (static_cast<int64_t>(blockIdx.x) * kSumThreads + threadIdx.x) * 4;
@@ -119,27 +121,25 @@ __global__ void __launch_bounds__(kSumThreads)
 
 }  // namespace
 
-void run_side_by_side_kernel(Stream stream, const ProductTile& tile, const ProductCall& call,
-                             const ProductLaunch& where) {
+void run_side_by_side_kernel(Stream stream, const ProductTile& tile, const ProductCall& call, int blocks) {
   switch (tile.features) {
     case 8:
-      return run<8>(stream, tile, call, where);
+      return run<8>(stream, tile, call, blocks);
     case 16:
-      return run<16>(stream, tile, call, where);
+      return run<16>(stream, tile, call, blocks);
     case 24:
-      return run<24>(stream, tile, call, where);
+      return run<24>(stream, tile, call, blocks);
     case 32:
-      return run<32>(stream, tile, call, where);
+      return run<32>(stream, tile, call, blocks);
     default:
-      return run<40>(stream, tile, call, where);
+      return run<40>(stream, tile, call, blocks);
   }
 }
 
-void run_chunk_sum_kernel(Stream stream, const ProductCall& call, const float* chunks, bool is_early) {
+void run_chunk_sum_kernel(Stream stream, const ProductCall& call, const float* chunks) {
   const int64_t fours = static_cast<int64_t>(call.M) * call.N / 4;
   const Launch shape{static_cast<unsigned>(ceil_div<int64_t>(fours, kSumThreads)), kSumThreads};
-  is_early ? launch_early(chunk_sum_kernel, shape, stream, call, chunks)
-           : launch(chunk_sum_kernel, shape, stream, call, chunks);
+  launch_early(chunk_sum_kernel, shape, stream, call, chunks);
 }
 
 }  // namespace wideseek::cuda

@@ -5,18 +5,12 @@
 
 namespace wideseek::cuda {
 
-struct ProductLaunch {
-  int blocks;     // that a unit goes to in turn
-  bool is_early;  // launch_early
-};
-
-// Tiles whose block computes one chunk, or all of them in turn.
-void run_tile_kernel(Stream stream, const ProductTile& tile, const ProductCall& call, const ProductLaunch& where);
+// Tiles whose block computes one chunk, or all of them in turn. `blocks`: to which the units go in turn.
+void run_tile_kernel(Stream stream, const ProductTile& tile, const ProductCall& call, int blocks);
 // Tiles whose block computes all chunks side by side.
-void run_side_by_side_kernel(Stream stream, const ProductTile& tile, const ProductCall& call,
-                             const ProductLaunch& where);
+void run_side_by_side_kernel(Stream stream, const ProductTile& tile, const ProductCall& call, int blocks);
 // call.out [M,N] = the sums of call.chunks chunks from `chunks` [chunks][M][N], and what call adds.
-void run_chunk_sum_kernel(Stream stream, const ProductCall& call, const float* chunks, bool is_early);
+void run_chunk_sum_kernel(Stream stream, const ProductCall& call, const float* chunks);
 
 // Layers of one shape and their rows; none is without rows.
 constexpr int kMaxExperts = 128;  // of a launch: their maps are parameters of the kernel
@@ -32,10 +26,5 @@ void run_expert_kernel(Stream stream, const ProductTile& tile, const ExpertCall&
 // them.
 int num_stages(const ProductTile& tile, int rings, int64_t other_bytes);
 int64_t shared_bytes_of(const ProductTile& tile, int stages, int rings, int64_t other_bytes);
-
-template <typename Kernel>
-void launch_product(Kernel kernel, const Launch& shape, Stream stream, const ProductCall& call, bool is_early) {
-  is_early ? launch_early(kernel, shape, stream, call) : launch(kernel, shape, stream, call);
-}
 
 }  // namespace wideseek::cuda

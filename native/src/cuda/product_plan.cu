@@ -44,13 +44,23 @@ constexpr double kLeastClocksOfStep = 32;  // of a wgmma that waits for the last
 constexpr double kClocksOfLaunch = 2500, kClocksOfSecondLaunch = 3000, kClocksOfUnit = 600;
 constexpr int64_t kBandOfModel = 8;  // row tiles that are computed together
 
+struct Layer {
+  int64_t N, K;
+  int chunks;
+};
+
+int64_t scratch_bytes_of(const ProductTile& tile, const Layer& layer, int64_t M) {
+  if (tile.schedule != ChunkSchedule::kOne || layer.chunks == 1) return 0;
+  return layer.chunks * M * layer.N * static_cast<int64_t>(sizeof(float));
+}
+
 // Row tiles of all, and of those that multiply by the same weights.
 struct RowTiles {
   int64_t all, of_layer;
 };
 
-double estimated_clocks(const ProductTile& tile, int64_t N, int64_t K, const RowTiles& row_tiles, int multiprocessors) {
-  const int chunks = num_chunks(N, K);
+double estimated_clocks(const ProductTile& tile, const Layer& layer, const RowTiles& row_tiles, int multiprocessors) {
+  const auto [N, K, chunks] = layer;
   const int apart = tile.schedule == ChunkSchedule::kOne ? chunks : 1;
   const int beside = tile.schedule == ChunkSchedule::kSideBySide ? chunks : 1;
   const int64_t units = row_tiles.all * ceil_div<int64_t>(N, tile.features) * apart;
@@ -73,25 +83,38 @@ double estimated_clocks(const ProductTile& tile, int64_t N, int64_t K, const Row
   return clocks;
 }
 
-double estimated_clocks(const ProductTile& tile, const ProductSize& size, int multiprocessors) {
-  const int64_t row_tiles = ceil_div<int64_t>(size.M, kGroupRows * tile.groups);
-  const double clocks = estimated_clocks(tile, size.N, size.K, {row_tiles, row_tiles}, multiprocessors);
-  const int64_t scratch_bytes = scratch_bytes_of(tile, size);
+double estimated_clocks(const ProductTile& tile, const Layer& layer, int64_t M, int multiprocessors) {
+  const int64_t row_tiles = ceil_div<int64_t>(M, kGroupRows * tile.groups);
+  const double clocks = estimated_clocks(tile, layer, RowTiles{row_tiles, row_tiles}, multiprocessors);
+  const int64_t scratch_bytes = scratch_bytes_of(tile, layer, M);
   if (scratch_bytes == 0) return clocks;
   return clocks + kClocksOfSecondLaunch + 2.0 * static_cast<double>(scratch_bytes) / kBytesOfL2;
 }
 
-double estimated_clocks(const ProductTile& tile, const std::vector<int64_t>& rows, int64_t N, int64_t K,
+double estimated_clocks(const ProductTile& tile, const Layer& layer, const std::vector<int64_t>& rows,
                         int multiprocessors) {
   int64_t row_tiles = 0;
   for (const int64_t each : rows) row_tiles += ceil_div<int64_t>(each, kGroupRows * tile.groups);
   const auto layers = static_cast<int64_t>(rows.size());
-  return estimated_clocks(tile, N, K, {row_tiles, ceil_div(row_tiles, layers)}, multiprocessors);
+  return estimated_clocks(tile, layer, RowTiles{row_tiles, ceil_div(row_tiles, layers)}, multiprocessors);
 }
 
 // Rows of x that a single group loads.
 int rows_of_one_group(int64_t rows) {
   return static_cast<int>(std::bit_ceil(static_cast<uint64_t>(std::clamp<int64_t>(rows, 8, kGroupRows))));
+}
+
+std::vector<ProductTile> possible_tiles(const Layer& layer, int64_t M, int64_t scratch_bytes) {
+  const int needed = rows_of_one_group(M);
+  std::vector<ProductTile> tiles;
+  for (const int features : kOneGroupFeatures) tiles.push_back({ChunkSchedule::kOne, features, 1, needed});
+  for (const int features : kTwoGroupsFeatures) tiles.push_back({ChunkSchedule::kOne, features, 2, 2 * kGroupRows});
+  std::erase_if(tiles, [&](const ProductTile& tile) { return scratch_bytes_of(tile, layer, M) > scratch_bytes; });
+  if (layer.chunks == 1) return tiles;
+  for (const int features : kInTurnFeatures) tiles.push_back({ChunkSchedule::kInTurn, features, 2, 2 * kGroupRows});
+  if (M > kGroupRows) return tiles;
+  for (const int features : kSideBySideFeatures) tiles.push_back({ChunkSchedule::kSideBySide, features, 1, needed});
+  return tiles;
 }
 
 template <typename Clocks>
@@ -115,27 +138,17 @@ int num_chunks(int64_t N, int64_t K) {
 }
 
 int64_t scratch_bytes_of(const ProductTile& tile, const ProductSize& size) {
-  const int chunks = num_chunks(size.N, size.K);
-  if (tile.schedule != ChunkSchedule::kOne || chunks == 1) return 0;
-  return chunks * size.M * size.N * static_cast<int64_t>(sizeof(float));
+  return scratch_bytes_of(tile, {size.N, size.K, num_chunks(size.N, size.K)}, size.M);
 }
 
 std::vector<ProductTile> possible_tiles(const ProductSize& size, int64_t scratch_bytes) {
-  const int needed = rows_of_one_group(size.M);
-  std::vector<ProductTile> tiles;
-  for (const int features : kOneGroupFeatures) tiles.push_back({ChunkSchedule::kOne, features, 1, needed});
-  for (const int features : kTwoGroupsFeatures) tiles.push_back({ChunkSchedule::kOne, features, 2, 2 * kGroupRows});
-  std::erase_if(tiles, [&](const ProductTile& tile) { return scratch_bytes_of(tile, size) > scratch_bytes; });
-  if (num_chunks(size.N, size.K) == 1) return tiles;
-  for (const int features : kInTurnFeatures) tiles.push_back({ChunkSchedule::kInTurn, features, 2, 2 * kGroupRows});
-  if (size.M > kGroupRows) return tiles;
-  for (const int features : kSideBySideFeatures) tiles.push_back({ChunkSchedule::kSideBySide, features, 1, needed});
-  return tiles;
+  return possible_tiles({size.N, size.K, num_chunks(size.N, size.K)}, size.M, scratch_bytes);
 }
 
 ProductTile choose_tile(const ProductSize& size, int64_t scratch_bytes, int multiprocessors) {
-  return fastest(possible_tiles(size, scratch_bytes),
-                 [&](const ProductTile& tile) { return estimated_clocks(tile, size, multiprocessors); });
+  const Layer layer{size.N, size.K, num_chunks(size.N, size.K)};
+  return fastest(possible_tiles(layer, size.M, scratch_bytes),
+                 [&](const ProductTile& tile) { return estimated_clocks(tile, layer, size.M, multiprocessors); });
 }
 
 std::vector<ProductTile> possible_expert_tiles(const std::vector<int64_t>& rows) {
@@ -148,8 +161,9 @@ std::vector<ProductTile> possible_expert_tiles(const std::vector<int64_t>& rows)
 }
 
 ProductTile choose_expert_tile(const std::vector<int64_t>& rows, int64_t N, int64_t K, int multiprocessors) {
+  const Layer layer{N, K, num_chunks(N, K)};
   return fastest(possible_expert_tiles(rows),
-                 [&](const ProductTile& tile) { return estimated_clocks(tile, rows, N, K, multiprocessors); });
+                 [&](const ProductTile& tile) { return estimated_clocks(tile, layer, rows, multiprocessors); });
 }
 
 }  // namespace wideseek::cuda

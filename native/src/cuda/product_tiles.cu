@@ -18,14 +18,14 @@ __global__ void __launch_bounds__((1 + kGroups) * kWarpgroupThreads, 1)
 }
 
 template <int kFeatures, int kGroups, bool kInTurn>
-void run(Stream stream, const ProductTile& tile, ProductCall call, const ProductLaunch& where) {
+void run(Stream stream, const ProductTile& tile, ProductCall call, int blocks) {
   call.stages = num_stages(tile, 1, 0);
-  const Launch shape{static_cast<unsigned>(where.blocks), (1 + kGroups) * kWarpgroupThreads,
+  const Launch shape{static_cast<unsigned>(blocks), (1 + kGroups) * kWarpgroupThreads,
                      shared_bytes_of(tile, call.stages, 1, 0)};
-  launch_product(tile_kernel<kFeatures, kGroups, kInTurn>, shape, stream, call, where.is_early);
+  launch_early(tile_kernel<kFeatures, kGroups, kInTurn>, shape, stream, call);
 }
 
-using Runner = void (*)(Stream, const ProductTile&, ProductCall, const ProductLaunch&);
+using Runner = void (*)(Stream, const ProductTile&, ProductCall, int);
 
 Runner kernel_of(const ProductTile& tile) {
   const bool in_turn = tile.schedule == ChunkSchedule::kInTurn;
@@ -65,8 +65,8 @@ Runner kernel_of(const ProductTile& tile) {
 
 }  // namespace
 
-void run_tile_kernel(Stream stream, const ProductTile& tile, const ProductCall& call, const ProductLaunch& where) {
-  kernel_of(tile)(stream, tile, call, where);
+void run_tile_kernel(Stream stream, const ProductTile& tile, const ProductCall& call, int blocks) {
+  kernel_of(tile)(stream, tile, call, blocks);
 }
 
 }  // namespace wideseek::cuda

@@ -45,6 +45,7 @@ __device__ __forceinline__ void compute_units(const ProductCall& call, const Pro
 // By a block of 1 + kGroups warpgroups.
 template <int kFeatures, int kGroups, bool kInTurn, typename Rows>
 __device__ __forceinline__ void run_units(const ProductCall& call, const Rows& rows) {
+  let_next_kernel_begin();
   const ProductRing<kFeatures> ring(call, operand_shared_address(), 0, 1);
   if (threadIdx.x == 0) ring.start_barriers(kGroups * kWarpgroupThreads / 32);
   __syncthreads();
