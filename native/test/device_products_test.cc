@@ -194,3 +194,29 @@ TEST(device_products_are_those_of_cublaslt) {
     for (size_t i = 0; i < got.size(); ++i) compare("linear" + layer.text() + " " + got[i].name, got[i], want[i]);
   }
 }
+
+TEST(device_experts_give_a_row_the_bits_that_it_has_alone) {
+  constexpr int64_t kRows[] = {3, 0, 70, 1, 8, 0, 5};
+  constexpr int64_t kExperts = std::size(kRows);
+  const auto backend = device::create(DType::kBFloat16);
+  const Side side(*backend, DType::kBFloat16);
+  for (const Layer& layer : sizes<Layer>({{0, 40, 136}, {0, 40, 840}}, {{0, 1536, 2048}, {0, 2048, 768}})) {
+    const auto [T, N, K] = layer;
+    std::vector<std::unique_ptr<Weight>> experts;
+    std::vector<const Weight*> pointers;
+    std::vector<int64_t> first_rows{0};
+    for (int64_t e = 0; e < kExperts; ++e) {
+      experts.push_back(side.weight(N, K, weights(static_cast<uint64_t>(e + 5), N, K)));
+      pointers.push_back(experts.back().get());
+      first_rows.push_back(first_rows.back() + kRows[e]);
+    }
+    const int64_t R = first_rows.back();
+    const Array x = side.activations(values(2, R * K)), together = side.blank(R * N), alone = side.blank(R * N);
+    side.backend.expert_linear_forward(together, x, pointers.data(), first_rows.data(), kExperts);
+    for (int64_t e = 0; e < kExperts; ++e) {
+      for (int64_t row = first_rows[e]; row < first_rows[e + 1]; ++row)
+        side.backend.linear_forward(alone + row * N, x + row * K, *pointers[e], nullptr, {}, 1);
+    }
+    if (!same_bits(together.read(), alone.read())) report("experts" + layer.text(), "other bits than alone");
+  }
+}
