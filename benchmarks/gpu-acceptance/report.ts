@@ -272,19 +272,15 @@ function invarianceFigures(lines: readonly Line[]): FigureValue[] {
 /** Forward products of Qwen3-4B's layers by our own kernels. */
 function productFigures(lines: readonly Line[]): FigureValue[] {
   return lines.flatMap((line) => {
-    const { rows, us, cublaslt_us: fixedUs, cublaslt_best_us: bestUs } = line;
-    if (line.product_bits !== undefined) {
-      const params = { tiles: line.tiles, last: line.last_unequal };
-      return [figure("gpu.products.4b.unequal", "1", Number(line.unequal), params)];
-    }
-    if (line.products === undefined) return [];
+    const { rows, us, cublaslt_us: fixedUs, cublaslt_best_us: bestUs, tiles, unequal, last_unequal: last } = line;
     const of = (what: string, unit: string, value: number): FigureValue =>
       figure(`gpu.products.4b.rows${rows}.${what}`, unit, value, { us, fixedUs, bestUs }, undefined, 20);
-    return [
-      of("vs_cublaslt", "ratio", Number(fixedUs) / Number(us)),
-      of("share_of_copy", "ratio", Number(line.share_of_copy)),
-      of("tflops", "TFLOP/s", Number(line.tflops)),
-    ];
+    if (line.product_bits !== undefined)
+      return [figure("gpu.products.4b.unequal", "1", Number(unequal), { tiles, last })];
+    if (line.products === undefined) return [];
+    const shareOfCopy = of("share_of_copy", "ratio", Number(line.share_of_copy));
+    const ofCublasLt = of("vs_cublaslt", "ratio", Number(fixedUs) / Number(us));
+    return [ofCublasLt, shareOfCopy, of("tflops", "TFLOP/s", Number(line.tflops))];
   });
 }
 

@@ -12,8 +12,13 @@ void run_side_by_side_kernel(Stream stream, const ProductTile& tile, const Produ
 // call.out [M,N] = the sums of call.chunks chunks from `chunks` [chunks][M][N], and what call adds.
 void run_chunk_sum_kernel(Stream stream, const ProductCall& call, const float* chunks);
 
+// Of a launch: their maps are parameters of the kernel, of which CUDA before 12.1 takes 4 KB.
+#if defined(CUDART_VERSION) && CUDART_VERSION < 12010
+constexpr int kMaxExperts = 16;
+#else
+constexpr int kMaxExperts = 128;
+#endif
 // Layers of one shape and their rows; none is without rows.
-constexpr int kMaxExperts = 128;  // of a launch: their maps are parameters of the kernel
 struct ExpertCall {
   ProductCall call;  // its own weights are not read
   int count;
