@@ -86,8 +86,22 @@ export const figures: readonly Figure[] = [
   },
   ratio(
     "gpu.invariance.4b.<step>.cost",
-    "time of a step's matrix products lost by one algorithm for every number of rows",
+    "time of a step's matrix products lost by one order of sums for every number of rows",
   ),
+  {
+    name: "gpu.products.4b.unequal",
+    unit: "1",
+    meaning: "tiles and numbers of rows whose forward product has other bits than that of 300 rows",
+  },
+  ratio(
+    "gpu.products.4b.rows<M>.vs_cublaslt",
+    "time of a pass's forward products by one cuBLASLt algorithm for all numbers of rows over that of our own kernels",
+  ),
+  ratio(
+    "gpu.products.4b.rows<M>.share_of_copy",
+    "their bytes a second over the copy bandwidth measured in the same run",
+  ),
+  { name: "gpu.products.4b.rows<M>.tflops", unit: "TFLOP/s", meaning: "their multiplications and additions" },
   ratio("gpu.train.<model>.<len>.vs_torch", "training step tokens/s over PyTorch"),
   ratio("gpu.train.<model>.<len>.mfu", "share of the matrix rate measured in the same run (6N + attention FLOPs)"),
   { name: "gpu.attention.fwd_tflops", unit: "TFLOP/s", meaning: "causal, head dimension 128, 16k tokens" },
@@ -255,6 +269,13 @@ export const gpuGoals: readonly Goal[] = [
     goal: "speed of GRPO steps at true shapes",
     command: "pnpm run bench --device cuda --shape 4b",
     figures: ["gpu.grpo_step.4b"],
+  },
+  {
+    goal: "forward products have the same bits whatever the number of rows, at the speed of memory or of cuBLASLt",
+    command: acceptance,
+    figures: ["unequal", "rows1.share_of_copy", "rows64.share_of_copy", "rows8192.tflops", "rows8192.vs_cublaslt"].map(
+      (figure) => `gpu.products.4b.${figure}`,
+    ),
   },
   {
     goal: "cost of batch invariance, which is always on",

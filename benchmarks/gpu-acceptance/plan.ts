@@ -126,8 +126,12 @@ export function planRun({ root, node, python, dryRun, part }: PlanOptions): Stag
       ...generation("sharing qwen3-4b", 40, "qwen3-4b", ...(dryRun ? ["--divide", "32", "--group", "2"] : [])),
       command: binary("sharing_bench"),
     };
-    const timed = [ceilings, onPolicy("qwen3-0.6b", 60), ...decoding, sharing];
-    return [[[generationTests, ...timed, onPolicy("qwen3-4b", 200)]]];
+    const layers: Program = {
+      ...{ name: "linear layers", seconds: 12, command: binary("cuda_bench"), args: ["products"] },
+      needsGpu: "always",
+    };
+    const timed = [ceilings, onPolicy("qwen3-0.6b", 60), layers, ...decoding, sharing];
+    return [[[generationTests, ...timed, onPolicy("qwen3-4b", 190)]]];
   }
 
   const correctness: Stage = [

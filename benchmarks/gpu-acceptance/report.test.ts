@@ -40,6 +40,14 @@ const parts = [
     { kernel: "swiglu_forward", dtype: "bf16", us: 1, min_us: 1, gbps: 3400, share_of_copy: 0.8 },
   ]),
 ];
+parts.push(
+  part("products", [
+    { product_bits: "4b", tiles: 900, unequal: 2, last_unequal: "qkv" },
+    { product: "qkv", rows: 1, us: 9, cublaslt_us: 18, share_of_copy: 0.8, tflops: 3 },
+    { products: "4b", rows: 1, us: 2000, cublaslt_us: 3000, cublaslt_best_us: 2500, share_of_copy: 0.9, tflops: 4 },
+    { products: "4b", rows: 8192, us: 100, cublaslt_us: 90, cublaslt_best_us: 80, share_of_copy: 0.1, tflops: 600 },
+  ]),
+);
 const found = figuresOf(parts);
 const measured = (name: string): number | undefined => found.find((each) => each.name === name)?.value;
 
@@ -53,7 +61,12 @@ test("figures have the names that figures.ts lists, and judge by the harder ceil
   expect(measured("gpu.prefill.4b.share_of_matrix_rate")).toBeCloseTo(480 / 800);
   expect(measured("gpu.prefix_sharing.prefill_speedup")).toBe(6);
   expect(measured("gpu.agent_tree.decode_speedup")).toBe(1.4);
+  expect(measured("gpu.products.4b.unequal")).toBe(2);
+  expect(measured("gpu.products.4b.rows1.vs_cublaslt")).toBe(1.5);
+  expect(measured("gpu.products.4b.rows8192.tflops")).toBe(600);
   for (const name of [
+    "gpu.products.4b.unequal",
+    "gpu.products.4b.rows64.share_of_copy",
     "onpolicy.gpu.tokens",
     "gpu.decode.4b.b64.share_of_limit",
     "gpu.prefill.4b.share_of_matrix_rate",
@@ -79,6 +92,8 @@ test("a verdict is met, missed or not measured, never assumed", () => {
   expect(status("qwen3-4b at 32k leaves")).toBe("met");
   expect(status("onpolicy.gpu.max_abs_diff")).toBe("missed");
   expect(status("onpolicy.gpu.tokens")).toBe("met");
+  expect(status("gpu.products.4b.unequal")).toBe("missed");
+  expect(status("gpu.products.4b.rows8192")).toBe("met");
   expect(status("gpu.decode.4b.b1.share")).toBe("met");
   expect(status("gpu.decode.4b.b64.share")).toBe("missed");
   expect(status("gpu.decode.4b.b256.share")).toBe("not measured");

@@ -281,6 +281,21 @@ function invarianceFigures(lines: readonly Line[]): FigureValue[] {
     });
 }
 
+/** Forward products of Qwen3-4B's layers by our own kernels. */
+function productFigures(lines: readonly Line[]): FigureValue[] {
+  return lines.flatMap((line) => {
+    const { rows, us, cublaslt_us: fixedUs, cublaslt_best_us: bestUs, tiles, unequal, last_unequal: last } = line;
+    const of = (what: string, unit: string, value: number): FigureValue =>
+      figure(`gpu.products.4b.rows${rows}.${what}`, unit, value, { us, fixedUs, bestUs }, undefined, 20);
+    if (line.product_bits !== undefined)
+      return [figure("gpu.products.4b.unequal", "1", Number(unequal), { tiles, last })];
+    if (line.products === undefined) return [];
+    const shareOfCopy = of("share_of_copy", "ratio", Number(line.share_of_copy));
+    const ofCublasLt = of("vs_cublaslt", "ratio", Number(fixedUs) / Number(us));
+    return [ofCublasLt, shareOfCopy, of("tflops", "TFLOP/s", Number(line.tflops))];
+  });
+}
+
 /** Tools that found something, once all of them ran. */
 function sanitizerFigures(parts: readonly Part[]): FigureValue[] {
   const found = parts.filter((part) => part.name.startsWith("compute-sanitizer"));
@@ -294,7 +309,9 @@ function sanitizerFigures(parts: readonly Part[]): FigureValue[] {
 export function figuresOf(parts: readonly Part[]): FigureValue[] {
   const lines = parts.flatMap((part) => part.lines);
   const all = [
-    ...[ceilingFigures, kernelFigures, trainingFigures, invarianceFigures].flatMap((each) => each(lines)),
+    ...[ceilingFigures, kernelFigures, productFigures, trainingFigures, invarianceFigures].flatMap((each) =>
+      each(lines),
+    ),
     ...[goldenFigures, goldenAgreementFigures, trueShapeFigures].flatMap((each) => each(lines)),
     ...[generationFigures, sharingFigures].flatMap((each) => each(lines)),
   ];
@@ -328,6 +345,8 @@ const bounds: readonly Bound[] = [
   { ...bound("gpu.train.4b.32k.plan_error", "<= 0.05", (value) => value <= 0.05), worst: "highest" },
   { ...bound("onpolicy.gpu.max_abs_diff", "= 0", (value) => value === 0), worst: "highest" },
   bound("onpolicy.gpu.tokens", ">= 100000", (value) => value >= 100_000),
+  { ...bound("gpu.products.4b.unequal", "= 0", (value) => value === 0), worst: "highest" },
+  bound("gpu.products.4b.rows8192.vs_cublaslt", ">= 0.8", (value) => value >= 0.8),
   bound("gpu.decode.4b.b1.share_of_limit", ">= 0.85", (value) => value >= 0.85),
   bound("gpu.decode.4b.b64.share_of_limit", ">= 0.75", (value) => value >= 0.75),
   bound("gpu.decode.4b.b256.share_of_limit", ">= 0.75", (value) => value >= 0.75),

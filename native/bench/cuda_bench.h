@@ -18,6 +18,14 @@ namespace wideseek::cuda {
 constexpr int64_t T = 32768, C = 2560, F = 9728, H = 32, K = 8, D = 128, V = 151936;
 constexpr int64_t kLogitRows = 1766;  // of a chunk of 2^28 logits
 
+constexpr int64_t kLayers = 36;
+struct LinearLayer {
+  const char* name;
+  int64_t N, K;
+};
+constexpr LinearLayer kLinearLayers[] = {
+    {"qkv", (H + 2 * K) * D, C}, {"attention_out", C, (H * D)}, {"gate_up", 2 * F, C}, {"down", C, F}};
+
 // Uniform in [-scale, scale].
 template <typename E>
 __global__ void fill_kernel(E* values, int64_t count, float scale) {
@@ -99,6 +107,7 @@ class Bench {
     std::fflush(stdout);
   }
 
+  double copy_bandwidth() const { return copy_bandwidth_; }
   double median_seconds(const std::function<void()>& body) { return time(body).median; }
 
   bool wanted(const char* name) const { return std::string(name).find(filter_) != std::string::npos; }
@@ -137,5 +146,7 @@ class Bench {
 
 // cuda_invariance_device.cu
 void bench_invariance(Bench& bench, Gpu& gpu);
+// cuda_products_device.cu
+void bench_products(Bench& bench, Gpu& gpu);
 
 }  // namespace wideseek::cuda

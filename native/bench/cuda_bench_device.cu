@@ -2,7 +2,8 @@
 // microseconds, GB/s and the share of the copy bandwidth measured before. The bytes are those that a kernel has to
 // move: every array once, but logits in the forward pass twice, since a row's sums need its maximum and a row fits in
 // no cache. Attention, of one sequence of 16,384 tokens, with TFLOP/s instead, of the products under the diagonal; the
-// backward pass counts as 2.5 times the forward pass. And what batch invariance costs (cuda_invariance_device.cu).
+// backward pass counts as 2.5 times the forward pass. And linear layers (cuda_products_device.cu), and what batch
+// invariance costs (cuda_invariance_device.cu).
 // Needs a GPU. Usage: cuda_bench [name filter]
 #include <algorithm>
 #include <cstdio>
@@ -272,7 +273,7 @@ int main(int argc, char** argv) {
     Bench bench(gpu, argc > 1 ? argv[1] : "");
     bench.measure_copy();
     for (const auto& group : {bench_rms_norm, bench_qk_norm_rope, bench_swiglu, bench_rows, bench_loss, bench_attention,
-                              bench_decode, bench_optimizer, bench_invariance}) {
+                              bench_decode, bench_optimizer, bench_products, bench_invariance}) {
       group(bench, gpu);
     }
     return 0;

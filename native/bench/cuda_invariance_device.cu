@@ -1,5 +1,6 @@
-// What batch invariance costs: the matrix products of a step by one algorithm for every number of rows, against the one
-// that cuBLASLt thinks best for that number, sums in parts included.
+// What batch invariance costs: the matrix products of a step as training and generation have them, with sums in one
+// order for every number of rows, against the algorithm that cuBLASLt thinks best for that number, sums in parts
+// included.
 #include <algorithm>
 #include <cstdio>
 #include <string>
@@ -18,14 +19,6 @@ struct LayerProduct {
   int64_t N, K, rows;
   double count;
 };
-
-constexpr int64_t kLayers = 36;
-struct LinearLayer {
-  const char* name;
-  int64_t N, K;
-};
-constexpr LinearLayer kLinearLayers[] = {
-    {"qkv", (H + 2 * K) * D, C}, {"attention_out", C, (H * D)}, {"gate_up", 2 * F, C}, {"down", C, F}};
 
 // Of one step of generation with `rows` sequences.
 std::vector<LayerProduct> generation_products(int64_t rows) {

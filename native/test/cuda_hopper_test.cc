@@ -1,6 +1,7 @@
 // The instructions of compute capability 9.0 under emulation: products of a warpgroup against plain loops over operands
 // laid out byte by byte, copies that a barrier reports, and that what a GPU would answer with wrong numbers is refused.
 #include <cstring>
+#include <utility>
 #include <vector>
 
 #include "base/rng.h"
@@ -211,3 +212,54 @@ EMULATION_TEST(cuda_hopper_copies_go_round_a_ring) {
 }
 
 }  // namespace
+
+namespace {
+
+// Copies a box to byte 1024 of shared memory and shows it, swizzle and all.
+void box_kernel(TensorMap map, int column, int row, int to, uint32_t bytes, std::byte* out) {
+  const auto barrier = static_cast<SharedAddress>(1024 + bytes);
+  if (threadIdx.x == 0) {
+    init_mbarrier(barrier, 1);
+    publish_mbarriers();
+    arrive_expecting(barrier, bytes);
+    copy_box(static_cast<SharedAddress>(to), map, column, row, barrier);
+    wait_phase(barrier, 0);
+    std::memcpy(out, shared_pointer(1024), bytes);
+  }
+}
+
+}  // namespace
+
+EMULATION_TEST(cuda_hopper_boxes_are_swizzled_and_end_in_zeros) {
+  constexpr int64_t kRows = 21, kColumns = 104;
+  alignas(16) static uint16_t matrix[kRows * kColumns];
+  for (int row = 0; row < kRows; ++row) {
+    for (int column = 0; column < kColumns; ++column)
+      matrix[row * kColumns + column] = float_to_bf16(static_cast<float>(row * kColumns + column % 97 + 1));
+  }
+  constexpr int kBoxRows = 16;
+  constexpr uint32_t kBytes = kBoxRows * 128;
+  const auto copy = [&](const TensorMap& map, int column, int row, int to) {
+    std::vector<std::byte> out(kBytes);
+    launch(box_kernel, {1, 32, 1024 + kBytes + 8}, {}, map, column, row, to, kBytes, out.data());
+    return out;
+  };
+  for (const ThreadOrder order : kOrders) {
+    emulation::set_thread_order(order);
+    for (const auto& [row, column] : {std::pair{0, 0}, {8, 64}, {3, 64}, {21, 0}, {0, 128}}) {
+      const std::vector<std::byte> box = copy(make_tensor_map(matrix, kRows, kColumns, kBoxRows), column, row, 1024);
+      for (int i = 0; i < kBoxRows * 64; ++i) {
+        const int r = row + i / 64, c = column + i % 64, byte = i / 64 * 128 + i % 64 * 2;
+        uint16_t got;
+        std::memcpy(&got, box.data() + (byte ^ (byte / 128 % 8 * 16)), sizeof(got));
+        CHECK(got == (r < kRows && c < kColumns ? matrix[r * kColumns + c] : 0));
+      }
+    }
+  }
+  emulation::set_thread_order(ThreadOrder::kFirstToLast);
+  CHECK_THROWS(copy(make_tensor_map(matrix, kRows, kColumns, kBoxRows), 0, 0, 512));
+  CHECK_THROWS(copy(make_tensor_map(matrix + 1, kRows, kColumns, kBoxRows), 0, 0, 1024));
+  CHECK_THROWS(copy(make_tensor_map(matrix, kRows, kColumns - 2, kBoxRows), 0, 0, 1024));
+  // More than the barrier was told of: it never opens.
+  CHECK_THROWS(copy(make_tensor_map(matrix, kRows, kColumns, kBoxRows / 2), 0, 0, 1024));
+}

@@ -1,5 +1,7 @@
-// Products of linear layers on the device against the CPU backend, and that the bits of a row do not depend on how many
-// rows are multiplied with it.
+// Products of linear layers on the device against the CPU backend and, where they are by our own kernels, against
+// cuBLASLt; and that the bits of a row do not depend on how many rows are multiplied with it.
+#include <cstdlib>
+
 #include "parity.h"
 
 using namespace parity;
@@ -120,5 +122,101 @@ TEST(device_product_rows_do_not_depend_on_the_batch) {
   }
   for (const Layer& layer : sizes<Layer>({{70, 301, 20}}, {{1100, 151936, 2560}, {1100, 32000, 1024}})) {
     check_product_rows(layer, true);
+  }
+}
+
+// Every way in which a forward product in bf16 is divided: sums of one chunk and of several, tiles of few rows and of
+// many. The other rows are NaN.
+TEST(device_product_rows_have_the_same_bits_at_every_number_of_rows) {
+  const auto backend = device::create(DType::kBFloat16);
+  const Side side(*backend, DType::kBFloat16);
+  for (const Layer& layer : sizes<Layer>({{140, 56, 136}, {140, 56, 520}, {140, 40, 1096}}, {{1100, 6144, 2560},
+                                                                                             {1100, 2560, 4096},
+                                                                                             {1100, 19456, 2560},
+                                                                                             {1100, 2560, 9728},
+                                                                                             {1100, 1024, 2048},
+                                                                                             {1100, 1536, 2048}})) {
+    const auto [T, N, K] = layer;
+    const auto weight = side.weight(N, K, weights(1, N, K));
+    Floats x_floats = values(2, T * K);
+    const Array x = side.activations(x_floats), residual = side.activations(values(3, T * N));
+    const auto rows_of = [&, N = N, K = K](const Array& from, int64_t first, int64_t count) {
+      const Array out = side.blank(count * N);
+      side.backend.linear_forward(out, from + first * K, *weight, nullptr, residual + first * N, count);
+      return out.read();
+    };
+    const Floats whole = rows_of(x, 0, T);
+    for (int64_t row = 0; row < T; ++row) {
+      if (row % 5 != 2) std::fill_n(x_floats.begin() + row * K, K, std::numeric_limits<float>::quiet_NaN());
+    }
+    const Array with_nan = side.activations(x_floats);
+    for (const int64_t count : {1, 2, 3, 7, 8, 9, 16, 17, 33, 64, 65, 128, 130, 257, 600}) {
+      if (count > T) continue;
+      const int64_t first = (T - count) / 2;
+      const auto part = [&, N = N](int64_t from, int64_t rows) {
+        return Floats(whole.begin() + from * N, whole.begin() + (from + rows) * N);
+      };
+      const std::string name = "linear" + layer.text() + ", " + std::to_string(count) + " rows";
+      if (!same_bits(rows_of(x, first, count), part(first, count))) report(name, "other bits");
+      const Floats beside_nan = rows_of(with_nan, first, count);
+      for (int64_t row = 0; row < count; ++row) {
+        if ((first + row) % 5 != 2) continue;
+        const Floats got(beside_nan.begin() + row * N, beside_nan.begin() + (row + 1) * N);
+        if (!same_bits(got, part(first + row, 1))) report(name, "other bits beside rows of NaN");
+      }
+    }
+  }
+}
+
+TEST(device_products_are_those_of_cublaslt) {
+  const auto own = device::create(DType::kBFloat16);
+  ::setenv("WIDESEEK_PRODUCTS", "cublaslt", 1);
+  const auto library = device::create(DType::kBFloat16);
+  ::unsetenv("WIDESEEK_PRODUCTS");
+  for (const Layer& layer : sizes<Layer>({{9, 56, 520}}, {{1, 6144, 2560},
+                                                          {8, 2560, 9728},
+                                                          {64, 19456, 2560},
+                                                          {256, 2560, 4096},
+                                                          {4096, 19456, 2560},
+                                                          {4096, 2560, 9728},
+                                                          {12000, 2560, 4096}})) {
+    const auto [T, N, K] = layer;
+    const auto run = [&, T = T, N = N, K = K](Backend& backend) {
+      const Side side(backend, DType::kBFloat16);
+      const auto weight = side.weight(N, K, weights(1, N, K));
+      const Array x = side.activations(values(2, T * K)), out = side.activations(values(3, T * N));
+      const Array logits = side.blank_floats(T * N);
+      side.backend.linear_forward(out, x, *weight, nullptr, out, T);
+      side.backend.linear_forward(logits, x, *weight, nullptr, {}, T);
+      return Outputs{{"onto residual", out, Promise::kSums}, {"fp32", logits, Promise::kSums}};
+    };
+    const Outputs got = run(*own), want = run(*library);
+    for (size_t i = 0; i < got.size(); ++i) compare("linear" + layer.text() + " " + got[i].name, got[i], want[i]);
+  }
+}
+
+TEST(device_experts_give_a_row_the_bits_that_it_has_alone) {
+  constexpr int64_t kRows[] = {3, 0, 70, 1, 8, 0, 5};
+  constexpr int64_t kExperts = std::size(kRows);
+  const auto backend = device::create(DType::kBFloat16);
+  const Side side(*backend, DType::kBFloat16);
+  for (const Layer& layer : sizes<Layer>({{0, 40, 136}, {0, 40, 840}}, {{0, 1536, 2048}, {0, 2048, 768}})) {
+    const auto [T, N, K] = layer;
+    std::vector<std::unique_ptr<Weight>> experts;
+    std::vector<const Weight*> pointers;
+    std::vector<int64_t> first_rows{0};
+    for (int64_t e = 0; e < kExperts; ++e) {
+      experts.push_back(side.weight(N, K, weights(static_cast<uint64_t>(e + 5), N, K)));
+      pointers.push_back(experts.back().get());
+      first_rows.push_back(first_rows.back() + kRows[e]);
+    }
+    const int64_t R = first_rows.back();
+    const Array x = side.activations(values(2, R * K)), together = side.blank(R * N), alone = side.blank(R * N);
+    side.backend.expert_linear_forward(together, x, pointers.data(), first_rows.data(), kExperts);
+    for (int64_t e = 0; e < kExperts; ++e) {
+      for (int64_t row = first_rows[e]; row < first_rows[e + 1]; ++row)
+        side.backend.linear_forward(alone + row * N, x + row * K, *pointers[e], nullptr, {}, 1);
+    }
+    if (!same_bits(together.read(), alone.read())) report("experts" + layer.text(), "other bits than alone");
   }
 }

@@ -5,13 +5,6 @@
 #include "cuda/attention_tile.h"
 #include "cuda/hopper.h"
 
-// Before a loop that is to stay one: registers matter more than its overhead.
-#if defined(WIDESEEK_CUDA_EMULATION)
-#define WS_ROLLED
-#else
-#define WS_ROLLED _Pragma("unroll 1")
-#endif
-
 namespace wideseek::cuda {
 
 constexpr int kConsumers = 2;  // warpgroups that compute, 64 rows each
@@ -24,12 +17,6 @@ constexpr int kBlockKeys = static_cast<int>(kKvBlockTokens);
 template <int D>
 constexpr uint32_t kBlockBytes = kBlockKeys * kRowBytes<D>;  // of keys or values of one head
 
-// The same for all threads of a warp, and the compiler sees it.
-__device__ __forceinline__ int warpgroup_id() {
-  return __shfl_sync(0xffffffffu, static_cast<int>(threadIdx.x) / kWarpgroupThreads, 0);
-}
-__device__ __forceinline__ int warp_of_group() { return warp_id() % (kWarpgroupThreads / 32); }
-
 // Named barriers: a warpgroup's own, and its turn among the consumers. 0 is that of __syncthreads().
 __device__ __forceinline__ void sync_consumer(int consumer) { sync_threads(1 + consumer, kWarpgroupThreads); }
 __device__ __forceinline__ void wait_turn(int consumer) {
@@ -37,12 +24,6 @@ __device__ __forceinline__ void wait_turn(int consumer) {
 }
 __device__ __forceinline__ void give_turn(int consumer) {
   arrive_threads(1 + kConsumers + consumer, kConsumers * kWarpgroupThreads);
-}
-
-// One arrival for each warp, after what its lanes have done.
-__device__ __forceinline__ void release(SharedAddress barrier) {
-  __syncwarp();
-  if (lane_id() == 0) arrive(barrier);
 }
 
 // Starts the copies of rows [0, kRows) to an operand tile by kThreads threads, of which this is number `thread`.

@@ -224,6 +224,8 @@ __device__ __forceinline__ void attend(const Call& call, const Layout<D>& layout
 
 template <int D>
 __global__ void __launch_bounds__(kHopperThreads, 1) forward_kernel(Call call) {
+  let_next_kernel_begin();
+  wait_for_earlier_kernels();
   if (kHasWgmma) {
     const Layout<D> layout{operand_shared_address()};
     const PartPlace place(call);
@@ -266,9 +268,9 @@ void hopper_attention_forward(Stream stream, TypedPointer out, float* lse, Const
     call.parts = parts.parts + wave.first_part;
     const auto blocks = static_cast<unsigned>(wave.num_parts * heads.num_kv_heads);
     if (heads.head_dim == 64) {
-      launch(forward_kernel<64>, {blocks, kHopperThreads, shared_bytes<64>(parts.merges_inside)}, stream, call);
+      launch_early(forward_kernel<64>, {blocks, kHopperThreads, shared_bytes<64>(parts.merges_inside)}, stream, call);
     } else {
-      launch(forward_kernel<128>, {blocks, kHopperThreads, shared_bytes<128>(parts.merges_inside)}, stream, call);
+      launch_early(forward_kernel<128>, {blocks, kHopperThreads, shared_bytes<128>(parts.merges_inside)}, stream, call);
     }
     merge_partials(stream, call.out, lse, call.partials, plan, wave);
   }

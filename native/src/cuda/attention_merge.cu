@@ -23,6 +23,8 @@ struct Call {
 template <int D>
 __global__ void __launch_bounds__(kWarps * 32) merge_kernel(Call call) {
   constexpr int kColumns = D / 32;  // of a lane, consecutive
+  let_next_kernel_begin();
+  wait_for_earlier_kernels();
   const int64_t warp = static_cast<int64_t>(blockIdx.x) * kWarps + warp_id();
   if (warp >= call.num_warps) return;
   const int lane = lane_id(), head = static_cast<int>(warp % call.heads.num_heads);
@@ -86,9 +88,9 @@ void merge_partials(Stream stream, BF16* out, float* lse, const Partials& partia
                   1.0f / std::sqrt(static_cast<float>(heads.head_dim))};
   const Launch where{static_cast<unsigned>(ceil_div<int64_t>(call.num_warps, kWarps)), kWarps * 32};
   if (heads.head_dim == 64) {
-    launch(merge_kernel<64>, where, stream, call);
+    launch_early(merge_kernel<64>, where, stream, call);
   } else {
-    launch(merge_kernel<128>, where, stream, call);
+    launch_early(merge_kernel<128>, where, stream, call);
   }
 }
 

@@ -6,6 +6,7 @@
 #include <string>
 #include <type_traits>
 #include <utility>
+#include <vector>
 
 #include "base/error.h"
 #include "cuda/adamw.h"
@@ -232,6 +233,14 @@ class CudaBackend final : public Backend {
   }
   void swiglu_backward(TypedPointer gate_up, ConstTypedPointer dout, int64_t T, int64_t F) override {
     guarded([&] { cuda::swiglu_backward(stream(), gate_up, dout, T, F); });
+  }
+  void expert_linear_forward(TypedPointer out, ConstTypedPointer x, const Weight* const* weights,
+                             const int64_t* first_rows, int64_t E) override {
+    guarded([&] {
+      std::vector<const void*> matrices;
+      for (int64_t e = 0; e < E; ++e) matrices.push_back(elements(*weights[e]).data);
+      gemm_.multiply_experts(stream(), {out, x, matrices.data(), first_rows, E, weights[0]->rows, weights[0]->cols});
+    });
   }
   void combine_rows(TypedPointer out, ConstTypedPointer residual, ConstTypedPointer values, const int32_t* rows,
                     const float* shares, int64_t T, int64_t k, int64_t C) override {

@@ -1,4 +1,5 @@
-// Products through cuBLASLt, with one algorithm for each kind, layer shape and element type.
+// Which products are computed by our own kernels, and the others through cuBLASLt, with one algorithm for each kind,
+// layer shape and element type.
 //
 // cuBLASLt is column-major, so a row-major [r,c] is its [c,r], and every product below is the transpose of ours:
 //   forward          out^T [N,M] = (weight^T [K,N])^T  x^T [K,M]
@@ -7,12 +8,15 @@
 #include "cuda/gemm.h"
 
 #include <algorithm>
+#include <cstdlib>
 #include <map>
 #include <string>
 #include <tuple>
 
 #include "base/error.h"
 #include "cuda/cublaslt.h"
+#include "cuda/hopper.h"
+#include "cuda/product.h"
 
 namespace wideseek::cuda {
 namespace {
@@ -194,14 +198,28 @@ struct Gemm::State {
   Handle handle = nullptr;
   std::map<Key, std::unique_ptr<Plan>> plans;
 
+  // Known by the layer alone, so that all numbers of rows have one order of sums.
+  bool is_own(ProductKind kind, int64_t N, int64_t K, DType in) const {
+    return choice == AlgorithmChoice::kOwnKernels && kind == ProductKind::kForward && in == DType::kBFloat16 &&
+           products_take(N, K) && device_has_wgmma();
+  }
+
   // For M rows, if algorithms are for one number of them.
   Plan& plan(ProductKind kind, int64_t N, int64_t K, DType in, DType out, int64_t M) {
-    const int64_t rows = choice == AlgorithmChoice::kOneForAllRows ? 0 : M;
+    const int64_t rows = choice == AlgorithmChoice::kBestForRows ? M : 0;
     std::unique_ptr<Plan>& known = plans[{kind, N, K, in, out, rows}];
     if (!known) known = make_plan(library, handle, kind, N, K, in, out, rows);
     return *known;
   }
 };
+
+AlgorithmChoice default_algorithm_choice() {
+  const char* named = std::getenv("WIDESEEK_PRODUCTS");
+  const std::string wanted = named == nullptr ? "" : named;
+  WS_CHECK(wanted.empty() || wanted == "cublaslt", kInvalidArgument, kOp,
+           "WIDESEEK_PRODUCTS is \"" + wanted + "\"; it may be \"cublaslt\" or empty");
+  return wanted == "cublaslt" ? AlgorithmChoice::kOneForAllRows : AlgorithmChoice::kOwnKernels;
+}
 
 Gemm::Gemm(void* workspace, AlgorithmChoice choice)
     : state_(std::make_unique<State>(State{library(), workspace, choice, nullptr, {}})) {
@@ -219,7 +237,7 @@ Gemm::~Gemm() {
 }
 
 void Gemm::prepare(ProductKind kind, int64_t N, int64_t K, DType in, DType out) {
-  state_->plan(kind, N, K, in, out, kTypicalRows);
+  if (!state_->is_own(kind, N, K, in)) state_->plan(kind, N, K, in, out, kTypicalRows);
 }
 
 void Gemm::multiply(Stream stream, const Product& product) {
@@ -228,6 +246,7 @@ void Gemm::multiply(Stream stream, const Product& product) {
            "both factors must have one dtype, and what is added that of the result: store weights in the dtype of "
            "activations");
   if (M == 0) return;
+  if (state_->is_own(kind, N, K, left.dtype)) return multiply_forward(stream, product, state_->workspace);
   Plan& plan = state_->plan(kind, N, K, left.dtype, out.dtype, M);
   plan.set_rows(M);
   // Our first factor is their second one, in all three products.
@@ -240,6 +259,23 @@ void Gemm::multiply(Stream stream, const Product& product) {
   throw Error(refused ? ErrorCode::kInternal : ErrorCode::kDeviceLost, kOp,
               "cublasLtMatmul failed with status " + std::to_string(status) + " on " + std::to_string(M) +
                   " rows of a layer of " + std::to_string(N) + " x " + std::to_string(K));
+}
+
+void Gemm::multiply_experts(Stream stream, const ExpertProducts& products) {
+  const auto& [out, left, layers, first_rows, count, N, K] = products;
+  if (state_->is_own(ProductKind::kForward, N, K, left.dtype) && experts_fit_one_launch())
+    return multiply_experts_forward(stream, products);
+  for (int64_t e = 0; e < count; ++e) {
+    const int64_t first = first_rows[e];
+    multiply(stream, {ProductKind::kForward,
+                      out + first * N,
+                      left + first * K,
+                      {layers[e], left.dtype},
+                      {},
+                      first_rows[e + 1] - first,
+                      N,
+                      K});
+  }
 }
 
 }  // namespace wideseek::cuda

@@ -1,6 +1,6 @@
-// The instructions of compute capability 9.0 that attention is made of: mbarriers, bulk copies to shared memory, and
-// wgmma, the product of a warpgroup (four warps, 64 rows) whose operands lie in shared memory. PTX on the device; under
-// emulation the same meaning (emulation/async_proxy.h).
+// The instructions of compute capability 9.0 that attention and products are made of: mbarriers, bulk copies to shared
+// memory, and wgmma, the product of a warpgroup (four warps, 64 rows) whose operands lie in shared memory. PTX on the
+// device; under emulation the same meaning (emulation/async_proxy.h).
 //
 // An operand tile [rows][D] of bf16 is groups of 8 rows one after the other; a group is its columns in parts of 64,
 // each [8][64], and 16-byte chunk c of a row of a part lies at c ^ (row % 8) (the 128-byte swizzle). Tiles begin at
@@ -11,6 +11,14 @@
 #pragma once
 
 #include "cuda/mma.h"
+#include "cuda/tensor_map.h"
+
+// Before a loop that is to stay one: registers matter more than its overhead.
+#if defined(WIDESEEK_CUDA_EMULATION)
+#define WS_ROLLED
+#else
+#define WS_ROLLED _Pragma("unroll 1")
+#endif
 
 namespace wideseek::cuda {
 
@@ -23,6 +31,12 @@ constexpr bool kHasWgmma = false;
 
 constexpr int kWarpgroupThreads = 128;
 constexpr int kProductRows = 64;  // of a warpgroup
+
+// The same for all threads of a warp, and the compiler sees it.
+__device__ __forceinline__ int warpgroup_id() {
+  return __shfl_sync(0xffffffffu, static_cast<int>(threadIdx.x) / kWarpgroupThreads, 0);
+}
+__device__ __forceinline__ int warp_of_group() { return warp_id() % (kWarpgroupThreads / 32); }
 
 // Which 16-byte chunk of an operand tile holds chunk `chunk` of row `row`.
 template <int D>
@@ -75,6 +89,12 @@ inline void wait_phase(SharedAddress barrier, int phase) { emulation::wait_mbarr
 inline void copy_bulk(SharedAddress to, const void* from, uint32_t bytes, SharedAddress barrier) {
   emulation::copy_bulk(to, from, static_cast<int>(bytes), barrier);
 }
+// The box of a matrix that begins at (row, column), as an operand tile of 64 columns: zeros where the matrix ends. The
+// map lies in the kernel's parameters. All bytes of the box are reported.
+inline void copy_box(SharedAddress to, const TensorMap& map, int column, int row, SharedAddress barrier) {
+  emulation::copy_matrix_box(to, map, column, row, barrier);
+}
+inline void prefetch_map(const TensorMap&) {}
 // Shows the stores of this thread to products and bulk copies that follow a barrier.
 inline void fence_async_proxy() { emulation::fence_async_proxy(); }
 
@@ -143,6 +163,17 @@ __device__ __forceinline__ void copy_bulk(SharedAddress to, const void* from, ui
   asm volatile("cp.async.bulk.shared::cluster.global.mbarrier::complete_tx::bytes [%0], [%1], %2, [%3];" ::"r"(to),
                "l"(address), "r"(bytes), "r"(barrier)
                : "memory");
+}
+__device__ __forceinline__ void copy_box(SharedAddress to, const TensorMap& map, int column, int row,
+                                         SharedAddress barrier) {
+  asm volatile(
+      "cp.async.bulk.tensor.2d.shared::cluster.global.tile.mbarrier::complete_tx::bytes [%0], [%1, {%2, %3}], [%4];" ::
+          "r"(to),
+      "l"(&map), "r"(column), "r"(row), "r"(barrier)
+      : "memory");
+}
+__device__ __forceinline__ void prefetch_map(const TensorMap& map) {
+  asm volatile("prefetch.tensormap [%0];" ::"l"(&map) : "memory");
 }
 __device__ __forceinline__ void fence_async_proxy() { asm volatile("fence.proxy.async.shared::cta;" ::: "memory"); }
 __device__ __forceinline__ void sync_threads(int id, int count) {
@@ -273,6 +304,12 @@ __device__ __forceinline__ void issue_product(float (&sum)[kColumnTiles][4], con
 #undef WS_SUMS
 
 #endif
+
+// One arrival for each warp, after what its lanes have done.
+__device__ __forceinline__ void release(SharedAddress barrier) {
+  __syncwarp();
+  if (lane_id() == 0) arrive(barrier);
+}
 
 // Where operand tiles may begin; static shared memory before it would break their swizzle.
 __device__ __forceinline__ SharedAddress operand_shared_address() {

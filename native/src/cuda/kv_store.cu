@@ -21,6 +21,8 @@ struct Store {
 // Thread i copies word i of the keys and word i of the values. kOperandD: D of the operand tiles that blocks are, or 0.
 template <typename Word, int kOperandD>
 __global__ void store_kernel(Store store) {
+  let_next_kernel_begin();
+  wait_for_earlier_kernels();
   const uint32_t i = blockIdx.x * kBlock + threadIdx.x;
   if (i >= store.num_words) return;
   const uint32_t row = i / store.row_words, in_row = i % store.row_words;
@@ -58,8 +60,8 @@ void store_words(Stream stream, const KvBlocks& cache, ConstTypedPointer qkv, co
                     static_cast<uint32_t>(head_words),
                     head_words * (heads.num_heads + 2 * heads.num_kv_heads),
                     head_words * heads.num_heads};
-  launch(store_kernel<Word, kOperandD>, {static_cast<unsigned>(ceil_div<int64_t>(num_words, kBlock)), kBlock}, stream,
-         store);
+  launch_early(store_kernel<Word, kOperandD>, {static_cast<unsigned>(ceil_div<int64_t>(num_words, kBlock)), kBlock},
+               stream, store);
 }
 
 }  // namespace

@@ -79,6 +79,21 @@ __device__ __forceinline__ std::byte* dynamic_shared() {
 #endif
 }
 
+// A kernel of launch_early may begin before those given to the stream before it have ended, if the last of them has let
+// it. Until this returns in a thread, the thread touches nothing that they write, and writes nothing that they touch.
+// It is called in every block, so that the end of a kernel is the end of all before it.
+__device__ __forceinline__ void wait_for_earlier_kernels() {
+#if !defined(WIDESEEK_CUDA_EMULATION) && __CUDA_ARCH__ >= 900
+  asm volatile("griddepcontrol.wait;" ::: "memory");
+#endif
+}
+// Lets the next one begin as soon as there is room for it beside this one's blocks, all of which have begun.
+__device__ __forceinline__ void let_next_kernel_begin() {
+#if !defined(WIDESEEK_CUDA_EMULATION) && __CUDA_ARCH__ >= 900
+  asm volatile("griddepcontrol.launch_dependents;" ::: "memory");
+#endif
+}
+
 // Where and how often a kernel runs.
 struct Launch {
   dim3 grid;
@@ -95,23 +110,49 @@ void launch(void (*kernel)(Params...), const Launch& where, Stream, Args... args
   if (where.grid.x == 0 || where.grid.y == 0 || where.grid.z == 0) return;
   emulation::give([=] { emulation::run_grid(where.grid, where.block, where.shared_bytes, [=] { kernel(args...); }); });
 }
+template <typename... Params, typename... Args>
+void launch_early(void (*kernel)(Params...), const Launch& where, Stream stream, Args... args) {
+  launch(kernel, where, stream, args...);
+}
 #else
 using Stream = cudaStream_t;
 using Event = cudaEvent_t;
+
+template <typename... Params>
+void allow_shared_bytes(void (*kernel)(Params...), int64_t bytes) {
+  if (bytes <= 48 * 1024) return;
+  check(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, static_cast<int>(bytes)),
+        "cudaFuncSetAttribute");
+}
 
 // An empty grid launches nothing. Throws as check().
 template <typename... Params, typename... Args>
 void launch(void (*kernel)(Params...), const Launch& where, Stream stream, Args... args) {
   if (where.grid.x == 0 || where.grid.y == 0 || where.grid.z == 0) return;
-  const auto shared = static_cast<size_t>(where.shared_bytes);
-  if (shared > 48 * 1024) {
-    check(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, static_cast<int>(shared)),
-          "cudaFuncSetAttribute");
-  }
+  allow_shared_bytes(kernel, where.shared_bytes);
   // clang-format off
-  kernel<<<where.grid, where.block, shared, stream>>>(static_cast<Params>(args)...);
+  kernel<<<where.grid, where.block, static_cast<size_t>(where.shared_bytes), stream>>>(static_cast<Params>(args)...);
   // clang-format on
   check(cudaGetLastError(), "kernel launch");
+}
+
+// Of kernels that begin with wait_for_earlier_kernels: as launch, but in a recording they may begin early.
+template <typename... Params, typename... Args>
+void launch_early(void (*kernel)(Params...), const Launch& where, Stream stream, Args... args) {
+  if (!may_begin_early(stream)) return launch(kernel, where, stream, args...);
+  if (where.grid.x == 0 || where.grid.y == 0 || where.grid.z == 0) return;
+  allow_shared_bytes(kernel, where.shared_bytes);
+  cudaLaunchAttribute early{};
+  early.id = cudaLaunchAttributeProgrammaticStreamSerialization;
+  early.val.programmaticStreamSerializationAllowed = 1;
+  cudaLaunchConfig_t config{};
+  config.gridDim = where.grid;
+  config.blockDim = where.block;
+  config.dynamicSmemBytes = static_cast<size_t>(where.shared_bytes);
+  config.stream = stream;
+  config.attrs = &early;
+  config.numAttrs = 1;
+  check(cudaLaunchKernelEx(&config, kernel, static_cast<Params>(args)...), "kernel launch");
 }
 #endif
 

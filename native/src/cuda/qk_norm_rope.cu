@@ -121,6 +121,8 @@ struct Rotation {
 
 template <typename T, int kPacks, bool kInThread>
 __global__ void __launch_bounds__(kThreads) forward_kernel(T* out, Heads<T> heads) {
+  let_next_kernel_begin();
+  wait_for_earlier_kernels();
   const int64_t token = blockIdx.x;
   const int n = heads.head_dim;
   const int lane = threadIdx.x % kRowThreads;
@@ -361,8 +363,8 @@ void qk_norm_rope_forward(Stream stream, TypedPointer out, ConstTypedPointer qkv
     using E = decltype(type);
     const Heads<E> heads = make_heads<E>(qkv, q_norm, k_norm, cos, sin, positions, shape, T, eps);
     with_head_dim("qk_norm_rope_forward", shape.head_dim, [&]<int kPacks, bool kInThread>() {
-      launch(forward_kernel<E, kPacks, kInThread>, {static_cast<unsigned>(T), kThreads}, stream,
-             static_cast<E*>(out.data), heads);
+      launch_early(forward_kernel<E, kPacks, kInThread>, {static_cast<unsigned>(T), kThreads}, stream,
+                   static_cast<E*>(out.data), heads);
     });
   });
 }

@@ -78,6 +78,8 @@ __device__ __forceinline__ float row_sum_of_pairs(float first, float second) {
 template <typename T, int kSteps>
 __global__ void __launch_bounds__(kForwardRows* kWarp)
     forward_kernel(T* out, const T* x, const float* __restrict__ weight, int64_t rows, int64_t C, float eps) {
+  let_next_kernel_begin();
+  wait_for_earlier_kernels();
   const int64_t row = static_cast<int64_t>(blockIdx.x) * kForwardRows + threadIdx.x / kWarp;
   if (row >= rows) return;
   const T* x_row = x + row * C;
@@ -115,9 +117,9 @@ __global__ void __launch_bounds__(kForwardRows* kWarp)
 template <typename T, int kSteps>
 void launch_forward(Stream stream, TypedPointer out, ConstTypedPointer x, const float* weight, int64_t rows, int64_t C,
                     float eps) {
-  launch(forward_kernel<T, kSteps>,
-         {static_cast<unsigned>(ceil_div<int64_t>(rows, kForwardRows)), kForwardRows * kWarp}, stream,
-         static_cast<T*>(out.data), static_cast<const T*>(x.data), weight, rows, C, eps);
+  launch_early(forward_kernel<T, kSteps>,
+               {static_cast<unsigned>(ceil_div<int64_t>(rows, kForwardRows)), kForwardRows * kWarp}, stream,
+               static_cast<T*>(out.data), static_cast<const T*>(x.data), weight, rows, C, eps);
 }
 
 // ---- backward. One block takes the rows of one group after the other; a thread has the packs of the columns

@@ -20,6 +20,8 @@ __device__ __forceinline__ int64_t column_of(int p) {
 template <typename T>
 __global__ void __launch_bounds__(kThreads)
     forward_kernel(T* __restrict__ out, const T* __restrict__ gate_up, int64_t rows, int64_t F) {
+  let_next_kernel_begin();
+  wait_for_earlier_kernels();
   for (int64_t row = blockIdx.y; row < rows; row += gridDim.y) {
     const T* gate_row = gate_up + row * 2 * F;
     RawPack<T> gate_held[kPacks], up_held[kPacks];
@@ -82,8 +84,8 @@ Launch launch_of(int64_t T, int64_t F) {
 void swiglu_forward(Stream stream, TypedPointer out, ConstTypedPointer gate_up, int64_t T, int64_t F) {
   with_element_type(out.dtype, [&](auto type) {
     using E = decltype(type);
-    launch(forward_kernel<E>, launch_of(T, F), stream, static_cast<E*>(out.data), static_cast<const E*>(gate_up.data),
-           T, F);
+    launch_early(forward_kernel<E>, launch_of(T, F), stream, static_cast<E*>(out.data),
+                 static_cast<const E*>(gate_up.data), T, F);
   });
 }
 

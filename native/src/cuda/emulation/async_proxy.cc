@@ -1,8 +1,10 @@
 #include "cuda/emulation/async_proxy.h"
 
 #include <cstring>
+#include <functional>
 #include <map>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "base/dtype.h"
@@ -14,13 +16,14 @@ namespace {
 
 constexpr int kWarp = 32, kWarps = 32, kWarpgroup = 4 * kWarp, kRows = 16, kDepth = 16, kMaxColumns = 256;
 constexpr int kChunk = 16;  // bytes of shared memory whose last writer is known
+constexpr int kBoxRowBytes = 128, kSwizzleBytes = 8 * kBoxRowBytes;
 
 [[noreturn]] void refuse(const std::string& what) { throw Error(ErrorCode::kInternal, "emulation", what); }
 
 struct BulkCopy {
   uint32_t to;
-  const void* from;
   int bytes;
+  std::function<void(std::byte*)> fill;  // reads what is copied
 };
 
 struct MBarrier {
@@ -93,7 +96,7 @@ void end_phase_if_complete(MBarrier& barrier) {
 }
 
 void land(const BulkCopy& copy) {
-  std::memcpy(dynamic_shared() + copy.to, copy.from, static_cast<size_t>(copy.bytes));
+  copy.fill(dynamic_shared() + copy.to);
   for (int i = 0; i < copy.bytes; i += kChunk) state().stores[(copy.to + static_cast<uint32_t>(i)) / kChunk] = {};
 }
 
@@ -106,6 +109,20 @@ void land_all(MBarrier& barrier) {
   barrier.copies.clear();
   barrier.bytes = 0;
   end_phase_if_complete(barrier);
+}
+
+// At once, or as late as can be.
+void issue_copy(BulkCopy copy, uint32_t barrier) {
+  if (static_cast<int64_t>(copy.to) + copy.bytes > dynamic_shared_bytes())
+    refuse("shared memory ends before the bulk copy");
+  MBarrier& own = barrier_at(barrier);
+  if (current_thread_order() == ThreadOrder::kFirstToLast) {
+    own.copies.push_back(std::move(copy));
+    return;
+  }
+  land(copy);
+  own.bytes -= copy.bytes;
+  end_phase_if_complete(own);
 }
 
 // ---- operands by descriptor, with the 128-byte swizzle: address bits 7-9 are added to bits 4-6
@@ -203,15 +220,28 @@ void wait_mbarrier(uint32_t barrier, int parity) {
 void copy_bulk(uint32_t to, const void* from, int bytes, uint32_t barrier) {
   if (to % 16 != 0 || reinterpret_cast<uintptr_t>(from) % 16 != 0 || bytes % 16 != 0)
     refuse("a bulk copy that is not of aligned 16-byte chunks");
-  if (static_cast<int64_t>(to) + bytes > dynamic_shared_bytes()) refuse("shared memory ends before the bulk copy");
-  MBarrier& own = barrier_at(barrier);
-  if (current_thread_order() == ThreadOrder::kFirstToLast) {
-    own.copies.push_back({to, from, bytes});
-    return;
-  }
-  land({to, from, bytes});
-  own.bytes -= bytes;
-  end_phase_if_complete(own);
+  issue_copy({to, bytes, [=](std::byte* at) { std::memcpy(at, from, static_cast<size_t>(bytes)); }}, barrier);
+}
+
+void copy_matrix_box(uint32_t to, const TensorMap& map, int column, int row, uint32_t barrier) {
+  if (to % kSwizzleBytes != 0) refuse("a swizzled box begins at a multiple of 1024 bytes");
+  if (reinterpret_cast<uintptr_t>(map.matrix) % 16 != 0 || map.columns % 8 != 0)
+    refuse("rows of a tensor map are aligned to 16 bytes");
+  if (map.box_rows < 1 || map.box_rows > 256) refuse("a box has 1 to 256 rows");
+  const auto fill = [map, column, row](std::byte* box) {
+    for (int r = 0; r < map.box_rows; ++r) {
+      for (int chunk = 0; chunk < kBoxRowBytes / kChunk; ++chunk) {
+        std::byte* const at = box + r * kBoxRowBytes + ((chunk ^ r) & 7) * kChunk;
+        const int64_t from_row = row + r, from_column = column + chunk * (kChunk / 2);
+        if (from_row >= map.rows || from_column >= map.columns) {
+          std::memset(at, 0, kChunk);
+        } else {
+          std::memcpy(at, map.matrix + (from_row * map.columns + from_column) * 2, kChunk);
+        }
+      }
+    }
+  };
+  issue_copy({to, map.box_rows * kBoxRowBytes, fill}, barrier);
 }
 
 void fence_products() { own_warp().is_fenced[lane()] = true; }

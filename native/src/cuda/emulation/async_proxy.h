@@ -22,6 +22,15 @@ void arrive_mbarrier(uint32_t barrier, int bytes);
 void wait_mbarrier(uint32_t barrier, int parity);
 void copy_bulk(uint32_t to, const void* from, int bytes, uint32_t barrier);
 
+// A matrix of bf16 in global memory, [rows][columns], of which boxes [box_rows][64] are copied.
+struct TensorMap {
+  const std::byte* matrix = nullptr;
+  int64_t rows = 0, columns = 0;
+  int box_rows = 0;
+};
+// The box that begins at (row, column), zeros where the matrix has nothing, with the 128-byte swizzle.
+void copy_matrix_box(uint32_t to, const TensorMap& map, int column, int row, uint32_t barrier);
+
 // ---- products. sum [64, columns] as fragments, A [64,16] of bf16 in registers or, if null, by descriptor, B
 // [16, columns] by descriptor, K-major or MN-major. Called by whole warps.
 struct WarpgroupProduct {

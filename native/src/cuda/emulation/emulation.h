@@ -18,6 +18,7 @@
 #define __forceinline__ inline
 #define __restrict__
 #define __launch_bounds__(...)
+#define __grid_constant__
 // One block runs at a time, so its shared variables may live for ever.
 #define __shared__ static
 
