@@ -10,7 +10,8 @@ import { join, resolve } from "node:path";
 import { parseArgs } from "node:util";
 import { figures, isFigure } from "../figures.ts";
 import { type Lane, type Program, planRun, wholeSeconds } from "./plan.ts";
-import { type FigureValue, figuresOf, type Part, verdictsOf } from "./report.ts";
+import { type FigureValue, figuresOf, type Part } from "./report.ts";
+import { verdictsOf } from "./verdicts.ts";
 
 const { values } = parseArgs({
   options: {

@@ -1,7 +1,8 @@
 import { expect, test } from "vitest";
 import { figures, isFigure } from "../figures.ts";
 import { plannedSeconds, planRun, unpackSeconds, wholeSeconds } from "./plan.ts";
-import { figuresOf, type Part, verdictsOf } from "./report.ts";
+import { figuresOf, type Part } from "./report.ts";
+import { verdictsOf } from "./verdicts.ts";
 
 function part(name: string, lines: Record<string, unknown>[], status: Part["status"] = "passed"): Part {
   return { name, status, seconds: 1, lines, output: "" };
