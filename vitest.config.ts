@@ -11,6 +11,8 @@ export default defineConfig({
     // The native addon owns threads; a fork per file keeps one file's crash from hiding the others.
     pool: "forks",
     testTimeout: 120_000,
+    // Hooks build indexes and start servers: on a busy machine they take as long as tests.
+    hookTimeout: 120_000,
     // .ci/run counts tests from the JSON file.
     reporters: jsonReport === undefined ? ["default"] : ["default", ["json", { outputFile: jsonReport }]],
   },

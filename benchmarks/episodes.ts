@@ -48,7 +48,7 @@ async function run(numEpisodes: number, outageSeconds: number, toolSeconds: numb
       label: "faults",
       model: "scripted",
       tasks: Array.from({ length: numEpisodes / 4 }, (_, index) => hillTask(index)),
-      settings: { samples: 4, concurrency: numEpisodes, seed: 1, judgeAttempts: 8, traces: 8 },
+      settings: { samples: 4, concurrency: numEpisodes, seed: 1, judgeAttempts: 8, traces: 8, traceSamples: 1 },
       rewards: rewardOptionsSchema.parse({}),
       judge,
       keep: "report",

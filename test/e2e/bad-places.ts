@@ -48,6 +48,16 @@ export const badPlaces = (set: (...settings: string[]) => string[]): BadPlace[] 
     says: /^error WS_IO: MCP server \.\/no-such-program: /,
   },
   {
+    name: "a judge that is not there",
+    argv: set("judge={kind: api, baseUrl: http://127.0.0.1:1/v1, model: m, maxAttempts: 1}"),
+    says: /^error WS_IO: judge: http:\/\/127\.0\.0\.1:1\/v1 \(m\): connect ECONNREFUSED/,
+  },
+  {
+    name: "a model for summaries that is not there",
+    argv: set("summary={kind: api, baseUrl: http://127.0.0.1:1/v1, model: m, maxAttempts: 1}"),
+    says: /^error WS_IO: summary: http:\/\/127\.0\.0\.1:1\/v1 \(m\): connect ECONNREFUSED/,
+  },
+  {
     name: "no recording to replay",
     argv: set("data.recording={file: no.jsonl, mode: replay}"),
     says: /^error WS_IO: no\.jsonl: cannot open the recording/,

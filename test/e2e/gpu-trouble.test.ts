@@ -86,7 +86,7 @@ describe.skipIf(process.platform !== "linux")("trouble with a GPU", () => {
     const { status, stderr } = run("memory=60000000", ...train("full", "cuda"));
     expect(stderr).toMatch(/^error WS_OUT_OF_MEMORY: allocate: could not allocate \d+ MiB on the GPU/m);
     expect(status).toBe(1);
-  }, 60_000);
+  });
 
   it("auto says why it is on the CPU, and trains there", () => {
     const { status, stderr } = run("old-gpu", ...train("on-cpu", "auto"), "--steps", "1");

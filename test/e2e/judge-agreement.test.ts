@@ -30,6 +30,8 @@ function stubForm(text: string): string {
 }
 
 function stubJudge({ messages }: ServerRequest): string {
+  // Asked whether it is there.
+  if (messages.length === 1) return "ready";
   const data = JSON.parse(/<data>\n(.*)\n<\/data>/.exec(messages[1]?.content ?? "")?.[1] ?? "null");
   const same = (a: string, b: string): boolean => stubForm(a) === stubForm(b);
   type Entry = { id: string; text: string; response: string; target: string };
@@ -135,8 +137,12 @@ describe("judge-agreement", () => {
     expect(said).toMatch(/costs: \d+ calls/);
   });
 
-  it("a dead judge is counted, not scored", async () => {
-    server = await ScriptedServer.start(() => ({ fault: "status", status: 500 }));
+  it("a judge that dies is counted, not scored; one that is dead is one clear error", async () => {
+    server = await ScriptedServer.start(() => ({ fault: "status", status: 401, body: "no" }));
+    const dead = await agreement("--run", await writeRun());
+    expect(dead).toMatchObject({ code: 2, said: expect.stringMatching(/^error WS_IO: judge: .*HTTP status 401: no/m) });
+    await server[Symbol.asyncDispose]();
+    server = await ScriptedServer.start(({ index }) => (index === 0 ? "ready" : { fault: "status", status: 500 }));
     const { code, report } = await agreement("--run", await writeRun(), "--set", "judge.deadlineSeconds=1");
     expect(code).toBe(0);
     expect(report).toMatchObject({

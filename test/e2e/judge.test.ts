@@ -136,8 +136,10 @@ describe("a judge behind an API", () => {
     expect(said).not.toContain(KEY);
   });
 
-  it("that is dead scores nothing: every answer that needs it stays without judgement", async () => {
-    await using server = await ScriptedServer.start(() => ({ fault: "status", status: 503, body: `down, ${KEY}` }));
+  it("that dies scores nothing: every answer that needs it stays without judgement", async () => {
+    await using server = await ScriptedServer.start(({ index }) =>
+      index === 0 ? "ready" : { fault: "status", status: 503, body: `down, ${KEY}` },
+    );
     const { code, said } = await run("eval", ...api(server), "judge.maxAttempts=1", "judge.deadlineSeconds=1");
     expect(code).toBe(0);
     const report = await evaluation();
@@ -145,6 +147,37 @@ describe("a judge behind an API", () => {
     const text = (await files()).get("run/eval/mas.json") ?? "";
     expect(text).toMatch(/HTTP status 503/);
     expect(text + said).not.toContain(KEY);
+  });
+
+  it.each(["eval", "train"])("that is dead, or refuses the key, is one line before %s begins", async (command) => {
+    for (const status of [401, 503]) {
+      await using server = await ScriptedServer.start(() => ({ fault: "status", status, body: `no, ${KEY}` }));
+      const { code, said } = await run(command, ...api(server), "judge.maxAttempts=1");
+      expect(code).toBe(2);
+      const hint = status === 401 ? "; is the key in WIDESEEK_TEST_JUDGE_KEY right\\?" : "";
+      expect(said).toMatch(
+        new RegExp(`^error WS_IO: judge: http://127.* HTTP status ${status}: no, \\[API key\\].*${hint}$`, "m"),
+      );
+      expect(server.numRequests).toBe(1);
+      expect([...(await files()).keys()].filter((name) => !/lock/i.test(name))).toEqual([]);
+    }
+  });
+
+  it("that is away does not stop a run whose cache has its replies", async () => {
+    const cache = path.join(directory, "cache/replies.sqlite");
+    let isAway = false;
+    await using server = await ScriptedServer.start((request) =>
+      isAway ? { fault: "status", status: 503, body: "away" } : kindJudge(request),
+    );
+    const settings = [...api(server), `judge.cacheFile=${cache}`, "judge.maxAttempts=1"];
+    expect((await run("eval", ...settings)).code).toBe(0);
+    const { numRequests } = server;
+    const before = await evaluation();
+    await rm(path.join(directory, "run"), { recursive: true });
+    isAway = true;
+    expect((await run("eval", ...settings)).code).toBe(0);
+    expect(server.numRequests).toBe(numRequests);
+    expect((await evaluation()).measures).toEqual(before.measures);
   });
 
   it("without its key is refused before anything is written", async () => {

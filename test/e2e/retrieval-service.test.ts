@@ -87,14 +87,14 @@ test("indexes and serves by words, vectors and both; our client reads the answer
     expect(await client.access("https://w.org/none")).toBeNull();
     expect(await stopped(child)).toBe(0);
   }
-}, 60_000);
+});
 
 test("a file of pages is served as it is, by the agents' own index", async () => {
   const { child, url } = await serve("--index", corpus);
   await using client = await HttpSearchBackend.open({ baseUrl: url });
   expect(await client.search("Bergen", 1)).toEqual([records[2]]);
   expect(await stopped(child)).toBe(0);
-}, 60_000);
+});
 
 test.each([
   [["index", "DIR", "none.jsonl"], "none.jsonl: cannot read the corpus"],

@@ -75,6 +75,8 @@ describe("paper-table1", () => {
     expect(await readFile(path.join(folder, "suite.md"), "utf8")).toContain(
       "| Search-R1-7B played by scripted-search-r1 | single agent |",
     );
+    const figure = await readFile(path.join(folder, "suite.svg"), "utf8");
+    for (const text of [">miroflow-8b<", ">23.7<", ">ours<", ">published<"]) expect(figure).toContain(text);
     // What was said is kept in texts and shown.
     const [trace = ""] = (await readFile(path.join(folder, "eval/miroflow-8b.episodes.jsonl"), "utf8")).split("\n");
     expect(JSON.parse(trace).agents[1].segments[1]).toMatchObject({
@@ -83,12 +85,23 @@ describe("paper-table1", () => {
     });
     expect(await readFile(path.join(folder, "report.html"), "utf8")).toContain("use_mcp_tool");
 
+    // The published files count the turns and calls of every system.
+    for (const { id, team } of report.rows) {
+      const file = path.join(folder, "published", id, "metrics.json");
+      const { experiment_name, metrics } = JSON.parse(await readFile(file, "utf8"));
+      expect(experiment_name).toBe(id);
+      expect(metrics.avg_prompt_length, id).toBeGreaterThan(10);
+      expect(metrics.traj_avg_search, id).toBeGreaterThan(0);
+      expect(metrics.turn_avg_search, id).toBeGreaterThan(0);
+      expect("avg_num_subagents_per_traj" in metrics, id).toBe(team === "multi");
+    }
+
     const { numRequests } = server;
     const again = await run("--suite", "paper-table1", "--resume", folder);
     expect(again.code).toBe(0);
     expect(server.numRequests).toBe(numRequests);
     expect((await readReport(folder)).rows).toEqual(report.rows);
-  }, 60_000);
+  });
 
   it("goes on in the middle of a row after a stop, with the same figures", async () => {
     const { name, suite } = await loadSuite("paper-table1");
@@ -131,7 +144,7 @@ describe("paper-table1", () => {
       status: "missing",
       figures: { "item-avg": { ours: null, published: 20.2 } },
     });
-  }, 60_000);
+  });
 
   it("says what is missing, and a dead endpoint stops no other row", async () => {
     const folder = path.join(directory, "missing");
@@ -166,7 +179,7 @@ describe("paper-table1", () => {
     expect(result.out).toMatch(/\(search-r1-7b\): failed: all 1 episodes failed; the last one says: .*127\.0\.0\.1:9/);
     const report = await readReport(folder);
     expect(report.rows.map(({ status }) => status)).toEqual(["failed", "done", "missing", "missing"]);
-  }, 60_000);
+  });
 });
 
 it("paper-table2 scores single facts, average and sets", async () => {
@@ -191,7 +204,7 @@ it("paper-table2 scores single facts, average and sets", async () => {
     if (!workflow.endsWith("seek")) expect(figures.average?.ours?.mean, id).toBe(100);
   }
   expect(out).toMatch(/WideSeek-R1-4B played by \S+ +several agents +\d+\.\d \(59\.0\) +- \(56\.1\)/);
-}, 60_000);
+});
 
 it("lead and subagents on two engines with equal weights do what they do on one", async () => {
   const folder = path.join(directory, "ablation");
@@ -215,7 +228,7 @@ it("lead and subagents on two engines with equal weights do what they do on one"
     return traces.sort((a, b) => a.task.instanceId.localeCompare(b.task.instanceId)).map((trace) => trace.agents);
   };
   expect(await agents("lead-only")).toEqual(await agents("both"));
-}, 60_000);
+});
 
 describe("mistakes are one line, before anything is written", () => {
   it.each([

@@ -18,12 +18,16 @@ const allowedPackages: Readonly<Record<string, readonly string[]>> = {
   spec: [],
   ...Object.fromEntries(leaves.map((leaf) => [leaf, ["spec"]])),
   engine: ["spec", "native"],
+  // Replies of models and pages of the web are kept alike.
+  cache: ["spec"],
+  llm: ["spec", "cache"],
+  tools: ["spec", "cache"],
   agents: ["spec", "text"],
   // Other systems' teams under the same time limit and seeds as our agents.
   workflows: ["spec", "agents"],
   // Option schemas of the leaves; without the engine, so that reading a config never loads the addon.
   config: ["spec", "agents", "workflows", ...leaves.filter((leaf) => leaf !== "engine")],
-  core: ["spec", "agents", "workflows", "config", ...leaves],
+  core: ["spec", "cache", "agents", "workflows", "config", ...leaves],
   cli: ["core", "core/tooling"],
 };
 

@@ -9,7 +9,7 @@ import type {
   ToolDefinition,
   Trajectory,
 } from "@wideseek/spec";
-import { errorMessage } from "@wideseek/spec";
+import { beginTurn, countCalls, errorMessage } from "@wideseek/spec";
 import { type ChatTokenizer, type PromptMessage, parseAssistantTurn } from "@wideseek/text";
 import { type EpisodeControl, PauseRequest } from "./episode-control.ts";
 import { agentBudget, type Limits, newTokensOfTurn } from "./limits.ts";
@@ -92,6 +92,7 @@ export async function runAgent(agent: Agent, environment: AgentEnvironment): Pro
     ...before?.trajectory,
     segments: history.segments,
     errors: [...(before?.trajectory.errors ?? [])],
+    turns: (before?.trajectory.turns ?? []).map((facts) => ({ ...facts })),
   };
   let findings = before?.findings ?? "";
   if (before?.ended) return { trajectory, findings };
@@ -129,9 +130,14 @@ export async function runAgent(agent: Agent, environment: AgentEnvironment): Pro
       } catch (error) {
         return stop(control.stopReason(error), `turn ${turn}: generate: ${errorMessage(error)}`);
       }
+      cutOff = completion.finishReason === "length";
+      beginTurn(trajectory, {
+        numPromptTokens: history.numTokens,
+        numTokens: completion.tokenIds.length,
+        cutOff,
+      });
       history.appendSampled(completion);
       trajectory.numTurns = turn;
-      cutOff = completion.finishReason === "length";
     }
 
     const turnIds = history.lastTurn();
@@ -159,9 +165,7 @@ export async function runAgent(agent: Agent, environment: AgentEnvironment): Pro
       return stop(control.stopReason(error), `turn ${turn}: tools: ${errorMessage(error)}`);
     }
     for (const [index, result] of results.entries()) {
-      trajectory.numSubagentCalls += result.numSubagentCalls;
-      trajectory.numSearches += result.numSearches;
-      trajectory.numAccesses += result.numAccesses;
+      countCalls(trajectory, result);
       trajectory.errors.push(...(result.failures ?? []).map((failure) => `turn ${turn}: ${failure}`));
       if (result.malformed) {
         trajectory.numMalformedCalls += 1;

@@ -5,6 +5,7 @@ import {
   type Episode,
   errorMessage,
   invalidInput,
+  type Language,
   type PausedEpisode,
   type Policy,
   type Role,
@@ -20,7 +21,7 @@ import { EpisodeControl, PauseRequest } from "./episode-control.ts";
 import { agentState, Delegation } from "./lead.ts";
 import { agentBudget, type Limits, type LimitsInput, limitsSchema } from "./limits.ts";
 import { runMessageAgent } from "./message-loop.ts";
-import { type AgentTexts, agentTexts, type PromptStyle } from "./prompts.ts";
+import { type AgentTexts, agentTexts, type PromptLanguage, type PromptStyle, promptLanguage } from "./prompts.ts";
 
 /** The published sampling, training and evaluation alike: the model's own distribution. */
 export const defaultSampling: Readonly<SamplingSettings> = { temperature: 1, topP: 1, topK: 0, minP: 0 };
@@ -43,6 +44,8 @@ interface CommonRequest {
   sample?: number | undefined;
   signal?: AbortSignal | undefined;
   prompts?: PromptStyle | undefined;
+  /** Of prompts, hints and tool texts; default: that of the task. */
+  promptLanguage?: PromptLanguage | undefined;
 }
 
 export interface EpisodeRequest extends CommonRequest {
@@ -116,11 +119,12 @@ async function run(request: TeamRequest & Pick<PausableRequest, "pause" | "resum
   // Time that an episode lay paused does not count; a timer of 0 would be one of its own.
   const secondsLeft = Math.max(limits.data.episodeSeconds - secondsBefore, 0.001);
   using control = new EpisodeControl(secondsLeft, signal, pause);
-  const texts = agentTexts(request.prompts ?? "full", task.language);
+  const language = promptLanguage(task, request.promptLanguage ?? "task");
+  const texts = agentTexts(request.prompts ?? "full", language);
   const team = new Team(
     request.tools,
     task,
-    { models, limits: limits.data, texts, episodeSeed: seed, control },
+    { models, limits: limits.data, texts, language, episodeSeed: seed, control },
     resume,
   );
   const first = workflow === "mas" ? await team.runLead() : await team.runSingle();
@@ -135,6 +139,7 @@ interface TeamEnvironment {
   models: TeamRequest["models"];
   limits: Limits;
   texts: AgentTexts;
+  language: Language;
   episodeSeed: bigint;
   control: EpisodeControl;
 }
@@ -153,7 +158,7 @@ class Team {
     this.#tools = tools;
     this.#task = task;
     this.#environment = environment;
-    const { limits, texts, control } = environment;
+    const { limits, texts, language, control } = environment;
     const runSubagent = async (
       agentId: string,
       subtask: string,
@@ -168,7 +173,7 @@ class Team {
       }
     };
     const numStarted = first?.trajectory.numSubagentCalls;
-    this.#delegation = new Delegation(limits, texts, task.language, runSubagent, subagents, numStarted);
+    this.#delegation = new Delegation(limits, texts, language, runSubagent, subagents, numStarted);
   }
 
   /** In order of creation. */
@@ -193,7 +198,7 @@ class Team {
       agentId: "single",
       role: "single",
       prompt: this.#task.question,
-      definitions: this.#tools.definitions("single", this.#task.language),
+      definitions: this.#tools.definitions("single", this.#environment.language),
       runCalls: (calls, wereAbandoned) => this.#runTools(calls, "single", wereAbandoned),
       resume: this.#first,
     });
@@ -204,14 +209,14 @@ class Team {
       agentId,
       role: "subagent",
       prompt: subtask,
-      definitions: this.#tools.definitions("subagent", this.#task.language),
+      definitions: this.#tools.definitions("subagent", this.#environment.language),
       runCalls: (calls, wereAbandoned) => this.#runTools(calls, "subagent", wereAbandoned),
       resume,
     });
   }
 
   #run(agent: Omit<Agent, "messages">): Promise<AgentOutcome> {
-    const { models, texts, limits, ...shared } = this.#environment;
+    const { models, texts, limits, language: _, ...shared } = this.#environment;
     // Both roles of the workflow were checked before the first agent began.
     const model = models[agent.role] as AgentModel;
     const maxContextTokens = model.kind === "tokens" ? model.policy.maxContextTokens : Number.POSITIVE_INFINITY;
@@ -235,10 +240,10 @@ class Team {
     role: "subagent" | "single",
     wereAbandoned: boolean,
   ): Promise<CallResult[]> {
-    const { control, texts } = this.#environment;
+    const { control, texts, language } = this.#environment;
     const pause = wereAbandoned ? undefined : control.pause;
     const signal = pause ? AbortSignal.any([control.signal, pause]) : control.signal;
-    const context = { role, language: this.#task.language, signal };
+    const context = { role, language, signal };
     // Joined before anything is thrown: no tool outlives its turn.
     const outcomes = await Promise.allSettled(calls.map(async (call) => this.#tools.run(call, context)));
     control.signal.throwIfAborted();

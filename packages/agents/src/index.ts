@@ -13,6 +13,14 @@ export {
 export { EpisodeControl } from "./episode-control.ts";
 export { leadToolName } from "./lead.ts";
 export { type Limits, type LimitsInput, limitsSchema } from "./limits.ts";
-export { type AgentTexts, agentTexts, type PromptStyle, promptStyleSchema } from "./prompts.ts";
+export {
+  type AgentTexts,
+  agentTexts,
+  type PromptLanguage,
+  type PromptStyle,
+  promptLanguage,
+  promptLanguageSchema,
+  promptStyleSchema,
+} from "./prompts.ts";
 export { type ScriptedContext, ScriptedPolicy, type ScriptedPolicySettings } from "./scripted-policy.ts";
 export { turnSeed } from "./seeds.ts";

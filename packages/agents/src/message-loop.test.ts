@@ -84,6 +84,35 @@ describe("roles on different models", () => {
   });
 });
 
+test.each([
+  [undefined, "zh"],
+  ["task", "zh"],
+  ["en", "en"],
+] as const)("a Chinese question under promptLanguage %s is worked on in %s", async (promptLanguage, language) => {
+  const asked: string[] = [];
+  const model = new ScriptedChatModel([search, "\\boxed{1}"]);
+  await run(
+    { single: messages(model) },
+    {
+      ...{ task: { ...task, language: "zh" }, workflow: "sa", prompts: "full", promptLanguage },
+      tools: {
+        definitions: (role, given) => {
+          asked.push(given);
+          return tools.definitions(role, given);
+        },
+        run: async (tool, context) => {
+          asked.push(context.language);
+          return await tools.run(tool, context);
+        },
+      },
+    },
+  );
+  expect(asked).toEqual([language, language]);
+  const given = (model.calls[1]?.messages ?? []).filter(({ role }) => role === "system" || role === "tool");
+  expect(given).toHaveLength(2);
+  for (const { content } of given) expect(/[一-龥]{4}/.test(content)).toBe(language === "zh");
+});
+
 describe("turns", () => {
   const single = (model: ScriptedChatModel, more: Partial<TeamRequest> = {}) =>
     run({ single: messages(model) }, { workflow: "sa", ...more });
@@ -100,6 +129,15 @@ describe("turns", () => {
     expect(model.calls[2]?.messages.at(-1)).toMatchObject({ role: "tool" });
     expect(model.calls[2]?.messages.at(-1)?.content).toMatch(/found \{"q":1\}[\s\S]*half\./);
     expect(episode.trajectories[0]).toMatchObject({ numMalformedCalls: 2, stopReason: "answered" });
+  });
+
+  test("why lookups failed is kept for the report", async () => {
+    const dead: Toolset = {
+      ...tools,
+      run: async () => ({ text: "no", ok: false, numSearches: 1, numAccesses: 0, failures: ["search: down"] }),
+    };
+    const episode = await single(new ScriptedChatModel([search, "\\boxed{1}"]), { tools: dead });
+    expect(episode.trajectories[0]?.errors).toEqual(["turn 1: search: down"]);
   });
 
   test("the last turn is announced and is the last", async () => {

@@ -9,7 +9,7 @@ import type {
   TextSegment,
   Trajectory,
 } from "@wideseek/spec";
-import { errorMessage, WideSeekError } from "@wideseek/spec";
+import { beginTurn, countCalls, errorMessage, WideSeekError } from "@wideseek/spec";
 import type { Agent, AgentOutcome, CallResult } from "./agent-loop.ts";
 import type { EpisodeControl } from "./episode-control.ts";
 import {
@@ -101,6 +101,8 @@ export async function runMessageAgent(agent: Agent, environment: MessageEnvironm
     const { numPromptTokens, numCompletionTokens } = reply;
     transcript.push({ kind: "sampled", text: written(reply), numTokens: numCompletionTokens, numPromptTokens });
     trajectory.numTurns = turn;
+    const cutOff = reply.finishReason === "length";
+    beginTurn(trajectory, { numPromptTokens, numTokens: numCompletionTokens, cutOff });
 
     const { toolCalls: calls, text } = reply;
     const errors = [...reply.callErrors];
@@ -108,7 +110,6 @@ export async function runMessageAgent(agent: Agent, environment: MessageEnvironm
     if (text !== "") findings = text;
     trajectory.numMalformedCalls += errors.length;
     trajectory.errors.push(...errors.map((error) => `turn ${turn}: ${error}`));
-    const cutOff = reply.finishReason === "length";
     if (cutOff && numTokens >= budget.contextTokens) {
       return stop("context", `turn ${turn}: the turn filled the context of ${budget.contextTokens} tokens`);
     }
@@ -122,9 +123,8 @@ export async function runMessageAgent(agent: Agent, environment: MessageEnvironm
       return stop(control.stopReason(error), `turn ${turn}: tools: ${errorMessage(error)}`);
     }
     for (const [index, result] of results.entries()) {
-      trajectory.numSubagentCalls += result.numSubagentCalls;
-      trajectory.numSearches += result.numSearches;
-      trajectory.numAccesses += result.numAccesses;
+      countCalls(trajectory, result);
+      trajectory.errors.push(...(result.failures ?? []).map((failure) => `turn ${turn}: ${failure}`));
       if (result.malformed) {
         trajectory.numMalformedCalls += 1;
         trajectory.errors.push(`turn ${turn}: wrong call of ${JSON.stringify(calls[index]?.name.slice(0, 100))}`);

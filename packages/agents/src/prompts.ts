@@ -9,6 +9,15 @@ import { compactTextsZh, fullTextsZh } from "./prompts-zh.ts";
 export const promptStyleSchema: z.ZodEnum<{ full: "full"; compact: "compact" }> = z.enum(["full", "compact"]);
 export type PromptStyle = z.output<typeof promptStyleSchema>;
 
+/** "task" = the language of the question. */
+export const promptLanguageSchema: z.ZodEnum<{ task: "task"; en: "en"; zh: "zh" }> = z.enum(["task", "en", "zh"]);
+export type PromptLanguage = z.output<typeof promptLanguageSchema>;
+
+/** Language of what agents and tools say about a question. */
+export function promptLanguage(task: Task, setting: PromptLanguage): Language {
+  return setting === "task" ? task.language : setting;
+}
+
 /** The texts of one style in one language. */
 export interface AgentTexts {
   systemPrompt(role: Role, kind: Task["kind"]): string;

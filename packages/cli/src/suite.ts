@@ -23,7 +23,9 @@ export async function runSuiteCommand(flags: SuiteFlags): Promise<void> {
   const rows = flags.rows?.split(",").map((id) => id.trim());
   const report = await runSuite({ ...options, name, suite, rows, progress: process.stderr, signal: stop.signal });
   console.log(suiteText(report));
-  console.log(`\ntable: ${options.directory}/suite.md, report: ${options.directory}/report.html`);
+  console.log(
+    `\ntable: ${options.directory}/suite.md, figure: ${options.directory}/suite.svg, report: ${options.directory}/report.html`,
+  );
   const failed = report.rows.filter(({ status }) => status === "failed").map(({ id }) => id);
   if (failed.length > 0) throw new FailedRows(failed);
 }

@@ -45,7 +45,7 @@ export function resultSettings(config: RunConfig): Record<string, Record<string,
 /** Of an evaluation: settings that change no episode and no score of it. */
 const FREE_IN_EVALUATION: readonly RegExp[] = [
   /^(train|coldStart|expert|run)\./,
-  /^eval\.(samples|maxTasks|workflows|concurrency|judgeAttempts|traces|sweep\w+)$/,
+  /^eval\.(samples|maxTasks|workflows|concurrency|judgeAttempts|traces|traceSamples|sweep\w+)$/,
   /^engine\.(device|threads|kvCacheTokens|maxBatchTokens|maxContextTokens|recompute|gradientDtype|pinnedOptimizerState)$/,
   /^model\.create/,
   // Rows of a suite are told apart by labels of their own.

@@ -1,8 +1,14 @@
 // Every knob of a run in one schema; sections that a package owns come from that package. Owns no values of a run.
-import { limitsSchema, promptStyleSchema } from "@wideseek/agents";
+import { limitsSchema, promptLanguageSchema, promptStyleSchema } from "@wideseek/agents";
 import { rewardOptionsSchema } from "@wideseek/rewards";
 import { type QaSetName, qaSetNames } from "@wideseek/spec";
-import { mcpOptionsSchema, recordingOptionsSchema, toolOptionsSchema, webOptionsSchema } from "@wideseek/tools";
+import {
+  blocklistOptionsSchema,
+  mcpOptionsSchema,
+  recordingOptionsSchema,
+  toolOptionsSchema,
+  webOptionsSchema,
+} from "@wideseek/tools";
 import { coldStartOptionsSchema, trainOptionsSchema } from "@wideseek/train";
 import { z } from "zod";
 import { judgeSchema, summarySchema } from "./chat-models.ts";
@@ -93,6 +99,9 @@ const fileDataSchema = z.strictObject({
     .describe("Address of a retrieval server with the published interface, instead of a corpus."),
   web: webOptionsSchema.nullable().default(null).describe("The live web, instead of a corpus."),
   mcp: mcpOptionsSchema.nullable().default(null).describe("Tools of an MCP server, instead of a corpus."),
+  blocklist: blocklistOptionsSchema
+    .prefault({})
+    .describe("What holds the answers of a benchmark, and is kept from agents wherever it comes from."),
   recording: recordingOptionsSchema
     .nullable()
     .default(null)
@@ -108,6 +117,9 @@ const dataSchema = z.discriminatedUnion("source", [embeddedDataSchema, fileDataS
 const agentsSchema = z.strictObject({
   workflow: z.enum(["mas", "sa"]).default("mas").describe("A lead with subagents, or one agent with the tools."),
   promptStyle: promptStyleSchema.default("full").describe("Full prompts, or compact ones for very small models."),
+  promptLanguage: promptLanguageSchema
+    .default("task")
+    .describe("Language of prompts and tool texts; task = that of the question, en = English for all, as published."),
   limits: limitsSchema.prefault({}).describe("How much an agent may do."),
 });
 
@@ -137,7 +149,8 @@ const evalSchema = z.strictObject({
   judgeAttempts: count(100)
     .default(8)
     .describe("Times that an episode is given to a judge that cannot answer; pauses grow from 2 s to a minute."),
-  traces: z.int().min(0).default(8).describe("Questions of which the first episode is kept with all that was said."),
+  traces: z.int().min(0).default(8).describe("Questions of which episodes are kept with all that was said."),
+  traceSamples: count(1000).default(1).describe("Episodes of each of these questions that are kept."),
   sweepSubagents: z
     .array(count(1_000_000))
     .default([])

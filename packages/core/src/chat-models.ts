@@ -1,8 +1,9 @@
 // Opens the models that a config names for judging and summarising. Owns which parts belong together and what is closed.
+import { DiskCache } from "@wideseek/cache";
 import type { ChatModelConfig, JudgeConfig, RunConfig, SummaryConfig } from "@wideseek/config";
-import { CachedChatModel, openaiChatModel, ReplyCache } from "@wideseek/llm";
+import { CachedChatModel, openaiChatModel } from "@wideseek/llm";
 import { LlmJudge, RuleJudge } from "@wideseek/rewards";
-import type { ChatModel, Judge } from "@wideseek/spec";
+import { type ChatModel, type Judge, WideSeekError } from "@wideseek/spec";
 import { PageSummarizer } from "@wideseek/tools";
 import { loadPolicy } from "./load-policy.ts";
 import { LocalChatModel } from "./local-chat-model.ts";
@@ -18,12 +19,19 @@ export class RunModels implements AsyncDisposable {
   readonly summarizer: PageSummarizer | undefined;
   /** By the section that names them. */
   readonly models: ReadonlyMap<"judge" | "summary", ChatModel>;
+  /** Names of those behind a server. */
+  readonly #served: readonly ("judge" | "summary")[];
   readonly #stack: AsyncDisposableStack;
 
-  private constructor(parts: Pick<RunModels, "judge" | "summarizer" | "models">, stack: AsyncDisposableStack) {
+  private constructor(
+    parts: Pick<RunModels, "judge" | "summarizer" | "models">,
+    served: readonly ("judge" | "summary")[],
+    stack: AsyncDisposableStack,
+  ) {
     this.judge = parts.judge;
     this.summarizer = parts.summarizer;
     this.models = parts.models;
+    this.#served = served;
     this.#stack = stack;
   }
 
@@ -38,7 +46,27 @@ export class RunModels implements AsyncDisposable {
       summarizer: summarizerOf(summary, models.get(summary.kind === "judge" ? "judge" : "summary")),
       models,
     };
-    return new RunModels(parts, stack.move());
+    const served = (["judge", "summary"] as const).filter((name) => ({ judge, summary })[name].kind === "api");
+    return new RunModels(parts, served, stack.move());
+  }
+
+  /**
+   * Asks each server for a word, so that a wrong key, model or address is found before a run and not by all of its
+   * episodes. A reply that the cache has counts: what was answered once can be repeated offline.
+   * @throws WS_IO, WS_TIMEOUT and WS_INVALID_ARGUMENT naming the section; `signal.reason` on abort
+   */
+  async check(signal?: AbortSignal): Promise<void> {
+    for (const name of this.#served) {
+      try {
+        const content = "Reply with one word: ready";
+        await this.models.get(name)?.chat({ messages: [{ role: "user", content }], signal });
+      } catch (error) {
+        signal?.throwIfAborted();
+        if (!(error instanceof WideSeekError)) throw error;
+        const { code, op = "check", details } = error;
+        throw new WideSeekError(code, `${name}: ${error.message}`, { op, details, cause: error });
+      }
+    }
   }
 
   /** Counters since the models were opened, under TensorBoard tags. */
@@ -87,7 +115,8 @@ export async function openChatModel(config: ChatModelConfig, stack: AsyncDisposa
   const { model, identity } = config.kind === "api" ? openServer(config) : await loadLocal(config);
   stack.use(model);
   if (config.cacheFile === null) return model;
-  const cache = stack.use(ReplyCache.open(config.cacheFile, { maxBytes: config.cacheMaxMiB * 2 ** 20 }));
+  const maxBytes = config.cacheMaxMiB * 2 ** 20;
+  const cache = stack.use(DiskCache.open(config.cacheFile, { contents: "model replies", maxBytes }));
   return new CachedChatModel({ model, cache, identity });
 }
 

@@ -17,6 +17,7 @@ import { loadPolicy } from "./load-policy.ts";
 import { modelFingerprint, saveModel } from "./model-folder.ts";
 import { createModel } from "./new-model.ts";
 import { toolMetrics } from "./open-pages.ts";
+import { writeRunCounts } from "./run-counts.ts";
 import { openRunData, type RunData } from "./run-data.ts";
 import {
   checkEvaluationSettings,
@@ -108,6 +109,7 @@ export class ConfiguredRun implements AsyncDisposable {
     await checkRunCommand(this.directory, "train");
     await checkRunSettings(this.directory, this.#config);
     await using models = await RunModels.open(this.#config);
+    await models.check(this.#signal);
     const kind = options.staleness > 0 ? "trainWhileGenerating" : "train";
     await using policy = await this.#loadPolicy(model.directory, options.maxTokens, kind);
     await using reference =
@@ -117,7 +119,7 @@ export class ConfiguredRun implements AsyncDisposable {
     const order = new TaskOrder(seed, this.#data.trainTasks.length);
     const { judge } = models;
     const sampling = { temperature: options.temperature, topP: 1, topK: 0, minP: 0 };
-    const { workflow, limits, promptStyle: prompts } = agents;
+    const { promptStyle: prompts, promptLanguage, ...team } = agents;
     const tools = this.#toolset(models);
     const steps = await trainLoop({
       policy,
@@ -128,7 +130,16 @@ export class ConfiguredRun implements AsyncDisposable {
       signal: this.#signal,
       taskAt: (cursor) => this.#data.trainTasks[order.at(cursor)] as Task,
       runEpisode: (request) =>
-        runPausableEpisode({ ...request, policy, chat: policy.chat, tools, workflow, limits, sampling, prompts }),
+        runPausableEpisode({
+          ...request,
+          ...team,
+          policy,
+          chat: policy.chat,
+          tools,
+          sampling,
+          prompts,
+          promptLanguage,
+        }),
       score: (episode, signal) => scoreEpisode(episode, { ...rewards, judge, signal }),
       engineMetrics: async () => ({
         ...(await engineMetrics(policy)),
@@ -137,7 +148,7 @@ export class ConfiguredRun implements AsyncDisposable {
       }),
       evaluate: this.#data.heldOutTasks.length > 0 ? (step) => this.#evaluateAt(step, policy, models) : undefined,
     });
-    await this.#report(models);
+    await writeRunCounts(this.directory, this.#data.backend, models, this.#options.progress);
     return await this.#finish(policy, model.directory, steps, options.steps);
   }
 
@@ -185,6 +196,7 @@ export class ConfiguredRun implements AsyncDisposable {
     await checkRunCommand(this.directory, "eval");
     await checkEvaluationSettings(this.directory, this.#config);
     await using models = await RunModels.open(this.#config);
+    await models.check(this.#signal);
     await using policy = await this.#loadPolicy(model.directory, train.maxTokens);
     const { leftOut } = this.#data;
     if (leftOut.length > 0) {
@@ -209,7 +221,7 @@ export class ConfiguredRun implements AsyncDisposable {
       const figures = await writeSweepFigures(this.directory, workflow, sweeps);
       results.push({ name: workflow, report, sweeps, figures });
     }
-    await this.#report(models);
+    await writeRunCounts(this.directory, this.#data.backend, models, this.#options.progress);
     await writeHtmlReport(this.directory);
     return results;
   }
@@ -294,21 +306,8 @@ export class ConfiguredRun implements AsyncDisposable {
     return searchTools({ backend: this.#data.backend, options: this.#config.tools, summarizer });
   }
 
-  async #report(models: RunModels): Promise<void> {
-    const tools = toolMetrics(this.#data.backend);
-    if (Object.keys(tools).length > 0) {
-      const counts = Object.entries(tools).map(([name, value]) => `${name.slice("tools/".length)} ${value}`);
-      this.#options.progress.write(`tools: ${counts.join(", ")}\n`);
-      await writeAtomic(path.join(this.directory, "tools.json"), `${JSON.stringify(tools, null, 2)}\n`);
-    }
-    const lines = models.describe();
-    if (lines === "") return;
-    this.#options.progress.write(`${lines}\n`);
-    await writeAtomic(path.join(this.directory, "models.json"), `${JSON.stringify(models.metrics(), null, 2)}\n`);
-  }
-
   #heldOutParts(policy: ChatPolicy, models: RunModels, modelLabel: string): HeldOutParts {
-    const { heldOutTasks: tasks, leftOut } = this.#data;
+    const { heldOutTasks: tasks, leftOut, heldOutFiles: dataPaths } = this.#data;
     return {
       config: this.#config,
       policy,
@@ -316,6 +315,7 @@ export class ConfiguredRun implements AsyncDisposable {
       judge: models.judge,
       tasks,
       leftOut,
+      dataPaths,
       directory: this.directory,
       modelLabel,
       progress: this.#options.progress,

@@ -3,15 +3,16 @@
 import { mkdir } from "node:fs/promises";
 import path from "node:path";
 import type { RunConfig } from "@wideseek/config";
-import { type EvaluationReport, evaluate, JsonLog, OfficialLayout } from "@wideseek/eval";
+import { type EvaluationReport, evaluate, JsonLog, OfficialLayout, writePublishedFiles } from "@wideseek/eval";
 import { scoreEpisode, stripThinking, type TableOutcome } from "@wideseek/rewards";
 import type { Episode, Judge, RewardBreakdown, Task } from "@wideseek/spec";
 import { episodeTrace, Progress, type ProgressStream, writeAtomic } from "@wideseek/train";
+import { publishedGold, readFinalAnswer } from "./final-answer.ts";
 
 export interface EvaluationRequest {
   /** Run folder. */
   directory: string;
-  /** Of the files: eval/NAME.json, eval/NAME.results.jsonl, eval/NAME.episodes.jsonl, official/NAME/. */
+  /** Of the files: eval/NAME.json, eval/NAME.results.jsonl, eval/NAME.episodes.jsonl, official/NAME/, published/NAME/. */
   name: string;
   /** What was evaluated; finished episodes under another label are refused. */
   label: string;
@@ -20,7 +21,9 @@ export interface EvaluationRequest {
   tasks: readonly Task[];
   /** Benchmark questions that are not among `tasks`, for the report. */
   leftOut?: readonly string[] | undefined;
-  settings: Pick<RunConfig["eval"], "samples" | "concurrency" | "seed" | "judgeAttempts" | "traces">;
+  settings: Pick<RunConfig["eval"], "samples" | "concurrency" | "seed" | "judgeAttempts" | "traces" | "traceSamples">;
+  /** Files that the questions are from. */
+  dataPaths?: readonly string[] | undefined;
   rewards: RunConfig["rewards"];
   judge: Judge;
   runEpisode(task: Task, sample: number, seed: bigint): Promise<Episode>;
@@ -83,6 +86,19 @@ export async function runEvaluation(request: EvaluationRequest): Promise<Evaluat
   const whole = request.leftOut?.length ? { ...report, leftOut: [...request.leftOut] } : report;
   if (keep !== "points") await writeJson(file(".json"), whole);
   await official?.finish(whole);
+  if (keep === "report") {
+    await writePublishedFiles({
+      directory: path.join(directory, "published", name),
+      experimentName: name,
+      report: whole,
+      tasks,
+      dataPaths: request.dataPaths ?? [],
+      resultsFile: file(".results.jsonl"),
+      tracesFile: file(".episodes.jsonl"),
+      readAnswer: (task, text) => readFinalAnswer(task, text, rewards.fence),
+      goldOf: publishedGold,
+    });
+  }
   return { report: whole, lastError };
 }
 
@@ -106,7 +122,10 @@ async function pause(seconds: number, signal: AbortSignal): Promise<void> {
   }
 }
 
-/** Whole traces of the first sample of the first questions, written as the episodes end. */
+const traceKey = (instanceId: string | undefined, sample: number | undefined): string =>
+  JSON.stringify([instanceId, sample]);
+
+/** Whole traces of the first samples of the first questions, written as the episodes end. */
 class TraceLog implements AsyncDisposable {
   readonly #log: JsonLog;
   readonly #open: Set<string>;
@@ -119,17 +138,20 @@ class TraceLog implements AsyncDisposable {
   }
 
   static async open(file: string, request: EvaluationRequest): Promise<TraceLog> {
-    const open = new Set(request.tasks.slice(0, request.settings.traces).map((task) => task.instanceId));
+    const { traces, traceSamples, samples } = request.settings;
+    const kept = Array.from({ length: Math.min(traceSamples, samples) }, (_, sample) => sample);
+    const tasks = request.tasks.slice(0, traces);
+    const open = new Set(tasks.flatMap(({ instanceId }) => kept.map((sample) => traceKey(instanceId, sample))));
     if (request.keep === "once") await writeAtomic(file, "");
     const log = await JsonLog.open(file, (value) => {
-      const { task } = value as { task?: { instanceId?: string } };
-      open.delete(task?.instanceId ?? "");
+      const { task, sample } = value as { task?: { instanceId?: string }; sample?: number };
+      open.delete(traceKey(task?.instanceId, sample));
     });
     return new TraceLog(log, open, request);
   }
 
   async add(episode: Episode, reward: RewardBreakdown): Promise<void> {
-    if (episode.sample > 0 || !this.#open.delete(episode.task.instanceId)) return;
+    if (!this.#open.delete(traceKey(episode.task.instanceId, episode.sample))) return;
     const { step = 0, decode } = this.#request;
     await this.#log.append(await episodeTrace({ step, episode, reward }, { decode }));
   }

@@ -1,5 +1,5 @@
 // Episodes of the scripted expert over the real agents and tools: what the cold start learns from. Owns no script.
-import { agentTexts, runEpisode, ScriptedPolicy } from "@wideseek/agents";
+import { agentTexts, promptLanguage, runEpisode, ScriptedPolicy } from "@wideseek/agents";
 import type { RunConfig } from "@wideseek/config";
 import { copyDrill, expertReply, SeededRandom, TaskOrder } from "@wideseek/data";
 import type { Episode, Task, Toolset, Trajectory } from "@wideseek/spec";
@@ -27,7 +27,7 @@ export function expertTraces(parts: ExpertTraceParts): (index: number, signal?: 
   return async (index, signal) => {
     const task = tasks[order.at(index)] as Task;
     const seed = deriveSeed("expert", run.seed, split, index);
-    const texts = agentTexts(agents.promptStyle, task.language);
+    const texts = agentTexts(agents.promptStyle, promptLanguage(task, agents.promptLanguage));
     const random = new SeededRandom("team", seed);
     const workflow = random.chance(singleAgentShare) ? "sa" : "mas";
     // The lead must also learn to answer from the reports of a team that was cut short.
@@ -40,8 +40,8 @@ export function expertTraces(parts: ExpertTraceParts): (index: number, signal?: 
       maxContextTokens: Number.MAX_SAFE_INTEGER,
       reply: ({ text }) => expertReply(text, { seed, quality, ...notices }),
     });
-    const prompts = agents.promptStyle;
-    return await runEpisode({ policy, chat, tools, task, workflow, limits, prompts, seed, signal });
+    const style = { prompts: agents.promptStyle, promptLanguage: agents.promptLanguage };
+    return await runEpisode({ policy, chat, tools, task, workflow, limits, ...style, seed, signal });
   };
 }
 

@@ -17,6 +17,7 @@ export interface HeldOutParts {
   judge: Judge;
   tasks: readonly Task[];
   leftOut: readonly string[];
+  dataPaths: readonly string[];
   /** Run folder: reports and some traces go to eval/. */
   directory: string;
   /** Says which weights are evaluated, for finished episodes of a killed evaluation. */
@@ -103,12 +104,13 @@ export function heldOutMetrics(report: EvaluationReport, workflow: Workflow): Re
 }
 
 async function run(
-  { config, policy, tools, judge, tasks, leftOut, directory, modelLabel, progress }: HeldOutParts,
+  { config, policy, tools, judge, tasks, leftOut, dataPaths, directory, modelLabel, progress }: HeldOutParts,
   { workflow, name, ...request }: Pick<EvaluationRequest, "name" | "step" | "keep"> & { workflow: Workflow },
   limits: Limits,
   signal: AbortSignal,
 ): Promise<EvaluationOutcome> {
   const { eval: settings, rewards, agents, model } = config;
+  const { promptLanguage } = agents;
   const sampling = { temperature: settings.temperature, topP: 1, topK: 0, minP: 0 };
   return await runEvaluation({
     ...request,
@@ -118,12 +120,13 @@ async function run(
     model: path.basename(model.directory),
     tasks: settings.maxTasks === 0 ? tasks : tasks.slice(0, settings.maxTasks),
     leftOut,
+    dataPaths,
     settings,
     rewards,
     judge,
     decode: (tokenIds) => policy.chat.decode(tokenIds),
     runEpisode: (task, sample, seed) => {
-      const team = { workflow, limits, sampling, prompts: agents.promptStyle };
+      const team = { workflow, limits, sampling, prompts: agents.promptStyle, promptLanguage };
       return runEpisode({ policy, chat: policy.chat, tools, task, sample, seed, signal, ...team });
     },
     progress,

@@ -72,6 +72,7 @@ export async function judgeAgreement(request: AgreementRequest): Promise<Agreeme
   const answers = run === undefined ? await answersOfCases(cases as string) : await answersOfRun(run);
   if (answers.length === 0) throw invalid(`${run ?? cases}: no answers to judge`);
   await using models = await RunModels.open({ judge: config.judge, summary: { kind: "none" } });
+  await models.check(signal);
   const rule = new RuleJudge();
   const both = new AgreementJudge({ first: rule, second: models.judge, maxExamples });
   const bar = new Progress(progress, "judge-agreement", answers.length);

@@ -1,13 +1,22 @@
 // Where a run looks things up: a corpus, a server, the web, MCP tools, or a recording of any of them. Owns the choice.
 import type { RunConfig } from "@wideseek/config";
 import { type SearchBackend, WideSeekError } from "@wideseek/spec";
-import { HttpSearchBackend, openMcp, openWeb, RecordingBackend, ReplayBackend } from "@wideseek/tools";
+import {
+  HttpSearchBackend,
+  LeakBlocklist,
+  LeakFilter,
+  openMcp,
+  openWeb,
+  RecordingBackend,
+  ReplayBackend,
+} from "@wideseek/tools";
 import { openCorpus } from "./corpus-tools.ts";
 
 type FileDataConfig = Extract<RunConfig["data"], { source: "files" }>;
 export type Environment = Readonly<Record<string, string | undefined>>;
 
 /**
+ * Everything that agents are shown has passed the list of leaks: a corpus or a server may hold copies of the web as well.
  * A recording that is replayed opens nothing else: it needs no server, no network and no keys.
  * @throws WS_INVALID_ARGUMENT for a missing key or a wrong setting, WS_IO, WS_CORRUPT_FILE
  */
@@ -17,8 +26,12 @@ export async function openPages(
   environment: Environment = process.env,
 ): Promise<SearchBackend> {
   const { recording } = data;
-  if (recording?.mode === "replay") return ReplayBackend.open(recording.file);
-  const backend = await openPlace(data, timeoutSeconds, environment);
+  const blocklist = new LeakBlocklist(data.blocklist);
+  if (recording?.mode === "replay") {
+    const replay = ReplayBackend.open(recording.file);
+    return new LeakFilter(blocklist, () => replay);
+  }
+  const backend = await openPlace(data, { timeoutSeconds, environment, blocklist });
   if (recording === null) return backend;
   try {
     return RecordingBackend.open(recording.file, backend);
@@ -30,14 +43,17 @@ export async function openPages(
 
 async function openPlace(
   data: FileDataConfig,
-  timeoutSeconds: number,
-  environment: Environment,
+  settings: { timeoutSeconds: number; environment: Environment; blocklist: LeakBlocklist },
 ): Promise<SearchBackend> {
   const { corpus, searchServer, web, mcp } = data;
-  if (corpus !== null) return await openCorpus(corpus);
-  if (searchServer !== null) return await HttpSearchBackend.open({ baseUrl: searchServer, timeoutSeconds });
-  if (web !== null) return await openWeb(web, { timeoutSeconds, environment });
-  if (mcp !== null) return await openMcp(mcp, { timeoutSeconds, environment });
+  const filtered = (backend: SearchBackend): SearchBackend => new LeakFilter(settings.blocklist, () => backend);
+  if (corpus !== null) return filtered(await openCorpus(corpus));
+  if (searchServer !== null) {
+    const { timeoutSeconds } = settings;
+    return filtered(await HttpSearchBackend.open({ baseUrl: searchServer, timeoutSeconds }));
+  }
+  if (web !== null) return await openWeb(web, settings);
+  if (mcp !== null) return filtered(await openMcp(mcp, settings));
   throw new WideSeekError("WS_INVALID_ARGUMENT", "data: give one of corpus, searchServer, web, mcp", {
     op: "openRunData",
   });

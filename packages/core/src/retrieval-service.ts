@@ -63,7 +63,7 @@ async function openRetriever(
   const collection = new QdrantCollection(qdrant, process.env.QDRANT_API_KEY);
   const dense = opened.use(new QdrantRetriever(collection, await E5Encoder.open(encoder as EncoderOptionsInput)));
   await dense.check();
-  await collection.waitUntilGreen();
+  await collection.waitUntilReady({ resume: false });
   return { retriever: mode === "dense" ? dense : new HybridRetriever([pool, dense], candidates), pages: pool };
 }
 

@@ -68,7 +68,7 @@ test("what a run looks up can be recorded, and replayed without the place it cam
   await using data = await openRunData(config.data, config.tools);
   expect(await data.backend.search("rivers", 1)).toEqual([page]);
   await expect(data.backend.search("lakes", 1)).rejects.toMatchObject({ code: "WS_INVALID_STATE" });
-  expect(toolMetrics(data.backend)).toEqual({ "tools/replayed_lookups": 1, "tools/missing_lookups": 1 });
+  expect(toolMetrics(data.backend)).toMatchObject({ "tools/replayed_lookups": 1, "tools/missing_lookups": 1 });
 });
 
 test("a missing key is an error before anything starts", async () => {

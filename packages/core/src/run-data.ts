@@ -15,6 +15,8 @@ export interface RunData extends AsyncDisposable {
   trainTasks: readonly Task[];
   /** Empty = nothing to evaluate on. */
   heldOutTasks: readonly Task[];
+  /** Files that the held-out questions are from; none where they are generated. */
+  heldOutFiles: readonly string[];
   /** Benchmark questions that were left out because they cannot be scored. */
   leftOut: readonly string[];
 }
@@ -27,7 +29,10 @@ export async function openRunData(config: DataConfig, tools: RunConfig["tools"])
   }
   const trainTasks = config.trainTasks === null ? [] : await readAll("trainTasks", config.trainTasks);
   const { tasks: heldOutTasks, leftOut } = await readHeldOut(config);
-  return data(await openPages(config, tools), trainTasks, heldOutTasks, leftOut);
+  return data(await openPages(config, tools), trainTasks, heldOutTasks, {
+    leftOut,
+    heldOutFiles: heldOutFiles(config),
+  });
 }
 
 /** Held-out questions alone, without a corpus. @throws as `openRunData` */
@@ -61,9 +66,21 @@ function data(
   backend: SearchBackend,
   trainTasks: readonly Task[],
   heldOutTasks: readonly Task[],
-  leftOut: readonly string[] = [],
+  { leftOut, heldOutFiles }: Pick<RunData, "leftOut" | "heldOutFiles"> = { leftOut: [], heldOutFiles: [] },
 ): RunData {
-  return { backend, trainTasks, heldOutTasks, leftOut, [Symbol.asyncDispose]: () => backend[Symbol.asyncDispose]() };
+  return {
+    backend,
+    trainTasks,
+    heldOutTasks,
+    heldOutFiles,
+    leftOut,
+    [Symbol.asyncDispose]: () => backend[Symbol.asyncDispose](),
+  };
+}
+
+function heldOutFiles({ heldOutTasks, widesearch, qa }: Extract<DataConfig, { source: "files" }>): string[] {
+  const files = [heldOutTasks, widesearch?.questions, ...Object.values(qa?.sets ?? {})];
+  return files.filter((file) => typeof file === "string");
 }
 
 async function readAll(key: "trainTasks" | "heldOutTasks", file: string): Promise<Task[]> {

@@ -8,8 +8,10 @@ import { searchTools } from "@wideseek/tools";
 import { CONFIG_FILE, type ProgressStream, RunLock, writeAtomic } from "@wideseek/train";
 import { RunModels } from "./chat-models.ts";
 import { runEvaluation } from "./evaluation-run.ts";
+import { writeRunCounts } from "./run-counts.ts";
 import { openRunData, type RunData } from "./run-data.ts";
 import { checkEvaluationSettings, checkRunCommand, checkRunFolder, writeRunCommand } from "./run-folder.ts";
+import { suiteFigure } from "./suite-figure.ts";
 import { missingParts, RowModels, rowFingerprint } from "./suite-models.ts";
 import { rowCost, rowFigures, type SuiteReport, type SuiteRowReport, suiteMarkdown } from "./suite-report.ts";
 import { checkRow, systemOf } from "./suite-systems.ts";
@@ -34,7 +36,7 @@ export interface SuiteOptions {
  *   the data is wrong with, and `signal.reason` on abort; a run that was stopped can be resumed
  */
 export async function runSuite(options: SuiteOptions): Promise<SuiteReport> {
-  const { name, suite, config, directory, resume = false, signal = new AbortController().signal } = options;
+  const { name, suite, config, directory, progress, resume = false, signal = new AbortController().signal } = options;
   const rows = chosenRows(options);
   const models = suiteModels(options);
   await checkRunFolder(directory, resume);
@@ -49,6 +51,7 @@ export async function runSuite(options: SuiteOptions): Promise<SuiteReport> {
     throw new WideSeekError("WS_INVALID_ARGUMENT", `suite: no held-out questions; set ${where}`, { op: "runSuite" });
   }
   await using judging = await RunModels.open(config);
+  await judging.check(signal);
   await writeRunCommand(directory, "suite");
   await writeAtomic(path.join(directory, CONFIG_FILE), formatConfig(config));
 
@@ -73,7 +76,9 @@ export async function runSuite(options: SuiteOptions): Promise<SuiteReport> {
     // After each row: a run that is killed has the table of what it has done.
     await writeAtomic(path.join(directory, "suite.json"), `${JSON.stringify(report, null, 1)}\n`);
     await writeAtomic(path.join(directory, "suite.md"), suiteMarkdown(report));
+    await writeAtomic(path.join(directory, "suite.svg"), `${suiteFigure(report)}\n`);
   }
+  await writeRunCounts(directory, data.backend, judging, progress);
   await writeHtmlReport(directory);
   return report;
 }
@@ -126,7 +131,7 @@ async function evaluateRow(id: string, row: SuiteRow, names: readonly string[], 
   const used = new Map(names.map((each) => [each, models.get(each) as SuiteModel]));
   const fingerprint = await rowFingerprint(row, used);
   await using opened = await RowModels.open(used, config.engine);
-  const { backend, leftOut } = data;
+  const { backend, leftOut, heldOutFiles: dataPaths } = data;
   const tools = searchTools({ backend, options: config.tools, summarizer: judging.summarizer });
   return await runEvaluation({
     directory,
@@ -135,6 +140,7 @@ async function evaluateRow(id: string, row: SuiteRow, names: readonly string[], 
     model: id,
     tasks,
     leftOut,
+    dataPaths,
     settings: config.eval,
     rewards: config.rewards,
     judge: judging.judge,

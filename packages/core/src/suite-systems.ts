@@ -47,13 +47,13 @@ export function systemOf(parts: SystemParts): (task: Task, sample: number, seed:
   const { row, models, config, tools, backend, signal } = parts;
   const own = ownSystems[row.workflow];
   if (own !== undefined) {
-    const { limits, promptStyle: prompts } = config.agents;
+    const { limits, promptStyle: prompts, promptLanguage } = config.agents;
     const sampling = { temperature: config.eval.temperature, topP: 1, topK: 0, minP: 0 };
     const modelOf = (role: Role) => models.agentModel((row.models[role] ?? row.models.default) as string, sampling);
     const byRole = Object.fromEntries(own.roles.map((role) => [role, modelOf(role)]));
     const { workflow } = own;
     return (task, sample, seed) =>
-      runTeam({ models: byRole, tools, task, sample, seed, signal, workflow, limits, prompts });
+      runTeam({ models: byRole, tools, task, sample, seed, signal, workflow, limits, prompts, promptLanguage });
   }
   const workflow = workflows.get(row.workflow);
   if (workflow === undefined) throw new WideSeekError("WS_INTERNAL", `suite: no workflow ${row.workflow}`);

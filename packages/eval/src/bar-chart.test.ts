@@ -33,5 +33,8 @@ test("draws a bar and an interval for every finite value, and escapes names", ()
 });
 
 test("an empty chart is still one", () => {
+  expect(
+    barChart({ title: "t", yLabel: "y", groups: [{ name: "g", bars: [{ label: "a", value: 31.25 }] }], digits: 1 }),
+  ).toContain(">31.3<");
   expect(barChart({ title: "t", yLabel: "y", groups: [] })).toMatch(/^<svg[\s\S]*<\/svg>$/);
 });

@@ -20,12 +20,15 @@ export interface BarChart {
   title: string;
   yLabel: string;
   groups: readonly BarGroup[];
+  /** Decimal places of the numbers above the bars; default 3. */
+  digits?: number | undefined;
 }
 
 /** Okabe and Ito's colours: told apart with any colour vision. */
 const colors = ["#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#000000"];
 const HEIGHT = 360;
 const BAR_WIDTH = 34;
+const CHARACTER_WIDTH = 6.5;
 const GROUP_GAP = 44;
 const TOP = 48;
 const BOTTOM = HEIGHT - 40;
@@ -34,10 +37,11 @@ const LEFT = 64;
 const pixel = (value: number): string => value.toFixed(1);
 
 /** One `<svg>` element; bars begin at 0. Groups have the same labels in the same order. */
-export function barChart({ title, yLabel, groups }: BarChart): string {
+export function barChart({ title, yLabel, groups, digits = 3 }: BarChart): string {
   const bars = groups.flatMap((group) => group.bars).filter(({ value }) => Number.isFinite(value));
   const labels = [...new Set(groups.flatMap((group) => group.bars.map(({ label }) => label)))];
-  const groupWidth = labels.length * BAR_WIDTH + GROUP_GAP;
+  const longestName = Math.max(0, ...groups.map(({ name }) => name.length)) * CHARACTER_WIDTH;
+  const groupWidth = Math.max(labels.length * BAR_WIDTH + GROUP_GAP, longestName + GROUP_GAP / 2);
   const legendWidth = 40 + Math.max(0, ...labels.map((label) => label.length)) * 7;
   const right = LEFT + Math.max(groups.length, 1) * groupWidth;
   const width = Math.max(right + legendWidth + 20, LEFT + title.length * 8);
@@ -49,10 +53,13 @@ export function barChart({ title, yLabel, groups }: BarChart): string {
       `<line x1="${LEFT}" x2="${right}" y1="${pixel(y(value))}" y2="${pixel(y(value))}" stroke="#ddd"/><text x="${LEFT - 8}" y="${pixel(y(value))}" text-anchor="end" dominant-baseline="middle">${Number(value.toPrecision(6))}</text>`,
   );
   const drawn = groups.map((group, index) => {
-    const start = LEFT + index * groupWidth + GROUP_GAP / 2;
-    const middle = start + (labels.length * BAR_WIDTH) / 2;
+    const middle = LEFT + (index + 0.5) * groupWidth;
+    const start = middle - (labels.length * BAR_WIDTH) / 2;
     const name = `<text x="${pixel(middle)}" y="${BOTTOM + 18}" text-anchor="middle">${escapeHtml(group.name)}</text>`;
-    return [name, ...group.bars.map((bar) => drawBar(bar, start, labels.indexOf(bar.label), y))].join("\n");
+    return [
+      name,
+      ...group.bars.map((bar) => drawBar(bar, { start, index: labels.indexOf(bar.label), y, digits })),
+    ].join("\n");
   });
   const legend = labels.map((label, index) => {
     const line = TOP + 8 + index * 18;
@@ -67,12 +74,21 @@ ${[...grid, ...drawn, ...legend].join("\n")}
 </svg>`;
 }
 
-function drawBar({ label, value, low, high }: Bar, start: number, index: number, y: (value: number) => number): string {
+interface BarPlace {
+  /** Where the bars of the group begin. */
+  start: number;
+  /** Of the bar in its group. */
+  index: number;
+  y: (value: number) => number;
+  digits: number;
+}
+
+function drawBar({ label, value, low, high }: Bar, { start, index, y, digits }: BarPlace): string {
   if (!Number.isFinite(value)) return "";
   const left = start + index * BAR_WIDTH;
   const middle = pixel(left + BAR_WIDTH / 2);
-  const rect = `<rect x="${pixel(left + 2)}" y="${pixel(y(value))}" width="${BAR_WIDTH - 4}" height="${pixel(y(0) - y(value))}" fill="${colors[index % colors.length]}"><title>${escapeHtml(`${label}: ${value.toFixed(3)}`)}</title></rect>`;
-  const number = `<text x="${middle}" y="${pixel(y(Math.max(value, high ?? value)) - 6)}" text-anchor="middle" font-size="10">${value.toFixed(3)}</text>`;
+  const rect = `<rect x="${pixel(left + 2)}" y="${pixel(y(value))}" width="${BAR_WIDTH - 4}" height="${pixel(y(0) - y(value))}" fill="${colors[index % colors.length]}"><title>${escapeHtml(`${label}: ${value.toFixed(digits)}`)}</title></rect>`;
+  const number = `<text x="${middle}" y="${pixel(y(Math.max(value, high ?? value)) - 6)}" text-anchor="middle" font-size="10">${value.toFixed(digits)}</text>`;
   if (low === undefined || high === undefined || !Number.isFinite(low) || !Number.isFinite(high)) return rect + number;
   const interval = `<line x1="${middle}" x2="${middle}" y1="${pixel(y(low))}" y2="${pixel(y(high))}" stroke="#222"/>`;
   return rect + interval + number;

@@ -11,6 +11,7 @@ import {
   type StopReason,
   type Task,
   type Trajectory,
+  type TurnFacts,
 } from "@wideseek/spec";
 import { z } from "zod";
 
@@ -30,6 +31,8 @@ export interface AgentResult {
   numSearches: number;
   numAccesses: number;
   numMalformedCalls: number;
+  /** One for each turn; absent where nobody kept them. */
+  turns?: TurnFacts[] | undefined;
   /** What went wrong on the way, at most 50 lines. */
   errors: string[];
 }
@@ -64,6 +67,14 @@ export function episodeScore({ sample, reward, seconds, agents }: EpisodeResult)
 }
 
 const count: z.ZodType<number> = z.number().int().nonnegative();
+const turnSchema: z.ZodType<TurnFacts> = z.strictObject({
+  numPromptTokens: count,
+  numTokens: count,
+  cutOff: z.boolean(),
+  numSubagentCalls: count,
+  numSearches: count,
+  numAccesses: count,
+});
 const agentSchema: z.ZodType<AgentResult> = z.strictObject({
   agentId: z.string(),
   role: z.enum(["lead", "subagent", "single"]),
@@ -77,6 +88,7 @@ const agentSchema: z.ZodType<AgentResult> = z.strictObject({
   numSearches: count,
   numAccesses: count,
   numMalformedCalls: count,
+  turns: z.array(turnSchema).optional(),
   errors: z.array(z.string()),
 });
 const tableSchema = z.strictObject({
@@ -127,6 +139,7 @@ function agentResult(trajectory: Trajectory): AgentResult {
     numSearches: trajectory.numSearches,
     numAccesses: trajectory.numAccesses,
     numMalformedCalls: trajectory.numMalformedCalls,
+    ...(trajectory.turns !== undefined && { turns: trajectory.turns }),
     errors: trajectory.errors.slice(0, MAX_ERRORS).map((error) => error.slice(0, MAX_ERROR_CHARACTERS)),
   };
 }

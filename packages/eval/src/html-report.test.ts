@@ -48,6 +48,8 @@ async function writeRun(): Promise<void> {
   const trace = { step: 7, ...episode, seed: "1", reward, advantage: -0.25, agents };
   await writeFile(join(directory, "episodes.jsonl"), `${JSON.stringify(trace)}\n{"step": 8, "ta`);
   await writeFile(join(directory, "eval/after.episodes.jsonl"), `${JSON.stringify({ ...trace, step: 9 })}\n`);
+  await writeFile(join(directory, "tools.json"), JSON.stringify({ "tools/blocked_hits": 41 }));
+  await writeFile(join(directory, "models.json"), JSON.stringify({ "summary/failures": 17 }));
   const heldOut = [0, 10].map((step) => JSON.stringify({ step, time: 9e9, "heldout/item_f1": step / 10 }));
   await writeFile(join(directory, "evaluations.jsonl"), `${heldOut.join("\n")}\n`);
 }
@@ -66,6 +68,8 @@ describe("writeHtmlReport", () => {
       "step 7",
       "subagent 1",
       "config.yaml",
+      "<td>tools/blocked_hits</td><td>41</td>",
+      "<td>summary/failures</td><td>17</td>",
     ]) {
       expect(html).toContain(text);
     }

@@ -5,7 +5,7 @@ import { atBoundary } from "@wideseek/spec";
 import { escapeHtml } from "./html.ts";
 import { curvesHtml } from "./report-charts.ts";
 import { headerHtml, legendHtml } from "./report-header.ts";
-import { failuresHtml, partsHtml } from "./report-parts.ts";
+import { countsHtml, failuresHtml, partsHtml } from "./report-parts.ts";
 import { scoresHtml } from "./report-scores.ts";
 import { type RunDirectory, readRunDirectory } from "./run-directory.ts";
 import { sweepChart } from "./sweep.ts";
@@ -54,6 +54,7 @@ ${scoresHtml(run)}
 ${partsHtml(run)}
 ${sweepsHtml(run)}
 ${failuresHtml(run)}
+${countsHtml(run)}
 <h2>Training</h2>
 ${curvesHtml(run)}
 <h2>Episodes</h2>

@@ -1,3 +1,4 @@
+export { type Bar, type BarChart, type BarGroup, barChart } from "./bar-chart.ts";
 export { type BootstrapSettings, type Estimate, estimateMean } from "./bootstrap.ts";
 export { type ComparedScore, type Comparison, compareRuns, type RunScores, readComparable } from "./compare.ts";
 export { type AgentResult, type EpisodeResult, type EpisodeScore, parseEpisodeResult } from "./episode-result.ts";
@@ -19,6 +20,7 @@ export { type AtK, atK, type Measure } from "./metrics.ts";
 export { type ComparedTable, OfficialLayout, type OfficialSample } from "./official-layout.ts";
 export { holm, type PairedResult, pairedTest } from "./paired-test.ts";
 export { type ChartPoint, type ChartSeries, type LineChart, lineChart } from "./plot.ts";
+export { type PublishedFiles, writePublishedFiles } from "./published-layout.ts";
 export { type EpisodeFile, type MetricsRow, type RunDirectory, readRunDirectory } from "./run-directory.ts";
 export { type RunFigure, runFigures } from "./run-figures.ts";
 export type { EpisodeStatistics } from "./statistics.ts";

@@ -25,7 +25,7 @@ export class JsonLog implements AsyncDisposable {
     const file = await atBoundary("WS_IO", "evaluate", () => open(path, "a"));
     try {
       let numLines = 0;
-      const numWholeBytes = await readWholeLines(path, (line) => {
+      const numWholeBytes = await forEachWholeLine(path, (line) => {
         const where = `${path}:${numLines + 1}`;
         visit(parseLine(line, where, path), where, numLines++);
       });
@@ -52,8 +52,8 @@ export class JsonLog implements AsyncDisposable {
   }
 }
 
-/** Bytes of the lines that end in a newline. */
-async function readWholeLines(path: string, visit: (line: string) => void): Promise<number> {
+/** @returns the bytes of all lines that end in a newline; `visit` gets each of them and where it begins */
+export async function forEachWholeLine(path: string, visit: (line: string, offset: number) => void): Promise<number> {
   let numWholeBytes = 0;
   let rest: Buffer[] = [];
   for await (const chunk of createReadStream(path) as AsyncIterable<Buffer>) {
@@ -62,8 +62,8 @@ async function readWholeLines(path: string, visit: (line: string) => void): Prom
       const line = Buffer.concat([...rest, chunk.subarray(start, end)]);
       rest = [];
       start = end + 1;
+      visit(line.toString("utf8"), numWholeBytes);
       numWholeBytes += line.length + 1;
-      visit(line.toString("utf8"));
     }
     if (start < chunk.length) rest.push(chunk.subarray(start));
   }

@@ -116,7 +116,8 @@ export class OfficialLayout {
   }
 }
 
-function fileName(text: string): string {
+/** What no file name may hold becomes "-". @throws WS_INVALID_ARGUMENT when nothing is left */
+export function fileName(text: string): string {
   const name = text.replace(/[^\p{L}\p{N}._-]+/gu, "-").replace(/^[.-]+|-+$/g, "");
   if (name !== "") return name;
   throw new WideSeekError("WS_INVALID_ARGUMENT", `${JSON.stringify(text)}: nothing in it can be part of a file name`);

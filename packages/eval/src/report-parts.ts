@@ -71,6 +71,15 @@ ${rows.join("\n")}
   return tables.length === 0 ? "" : `<h2>What failed</h2>${tables.join("\n")}`;
 }
 
+/** Retries, refusals, pages without a summary: no failures of an agent, but they say how well tools and models did. */
+export function countsHtml({ counts }: RunDirectory): string {
+  const rows = Object.entries(counts).map(([name, count]) => `<tr><td>${escapeHtml(name)}</td><td>${count}</td></tr>`);
+  if (rows.length === 0) return "";
+  return `<h2>Tools and models</h2><div class="wide"><table><thead><tr><th>what</th><th>times</th></tr></thead><tbody>
+${rows.join("\n")}
+</tbody></table></div>`;
+}
+
 function kindRows(where: string, kinds: readonly FailureKind[]): string[] {
   const rest = kinds.slice(SHOWN_KINDS).reduce((sum, { count }) => sum + count, 0);
   const all = rest > 0 ? [...kinds.slice(0, SHOWN_KINDS), { kind: "others", count: rest }] : kinds;

@@ -13,7 +13,7 @@ export type MetricsRow = Readonly<Record<string, unknown>>;
 
 /**
  * config.yaml · metrics.jsonl, evaluations.jsonl (MetricsRow) · episodes.jsonl (EpisodeTrace) ·
- * eval/NAME.json (EvaluationReport) · eval/NAME.sweep.json (SweepReport) · eval/NAME.episodes.jsonl (EpisodeTrace)
+ * tools.json, models.json (counts) · eval/NAME.json (EvaluationReport) · eval/NAME.sweep.json (SweepReport) · eval/NAME.episodes.jsonl (EpisodeTrace)
  */
 export interface RunDirectory {
   name: string;
@@ -26,6 +26,8 @@ export interface RunDirectory {
   evaluations: { name: string; report: EvaluationReport }[];
   sweeps: { name: string; report: SweepReport }[];
   episodes: EpisodeFile[];
+  /** What tools and models counted, by name: tools.json and models.json. */
+  counts: Readonly<Record<string, number>>;
 }
 
 export interface EpisodeFile {
@@ -150,7 +152,14 @@ export async function readRunDirectory(directory: string, maxTraces = 32): Promi
     evaluations,
     sweeps,
     episodes: episodes.filter(({ numTraces }) => numTraces > 0),
+    counts: { ...(await readCounts(directory, "tools.json")), ...(await readCounts(directory, "models.json")) },
   };
+}
+
+async function readCounts(directory: string, name: string): Promise<Record<string, number>> {
+  const path = join(directory, name);
+  const text = await readOptional(path);
+  return text === "" ? {} : (parseJson(text, path) as Record<string, number>);
 }
 
 /** "before" in front of "after", then by name with step-2 before step-10. */

@@ -1,14 +1,25 @@
 // A model whose replies are kept: the same request is answered from disk. Owns what is worth keeping and under which key.
-import { createHash } from "node:crypto";
+import { contentKey, type DiskCache } from "@wideseek/cache";
 import type { ChatModel, ChatReply, ChatRequest, ChatUsage, CompletionSettings } from "@wideseek/spec";
-import type { ReplyCache } from "./reply-cache.ts";
+import { z } from "zod";
 
 export interface CachedChatModelOptions {
   model: ChatModel;
-  cache: ReplyCache;
+  /** Replies are kept by content; prompts are not in it. */
+  cache: DiskCache;
   /** What beside the model's name decides its replies: fields that the server is sent, the state of local weights. */
   identity?: unknown;
 }
+
+const replySchema: z.ZodType<ChatReply> = z.object({
+  text: z.string(),
+  thinking: z.string(),
+  toolCalls: z.array(z.object({ id: z.string(), name: z.string(), arguments: z.unknown() })),
+  callErrors: z.array(z.string()),
+  finishReason: z.enum(["stop", "length"]),
+  numPromptTokens: z.number(),
+  numCompletionTokens: z.number(),
+});
 
 /**
  * Keeps replies to requests that ask for the likeliest text or name a seed: any other request asks for a new draw.
@@ -18,7 +29,7 @@ export interface CachedChatModelOptions {
 export class CachedChatModel implements ChatModel {
   readonly name: string;
   readonly #model: ChatModel;
-  readonly #cache: ReplyCache;
+  readonly #cache: DiskCache;
   readonly #identity: unknown;
   #numHits = 0;
 
@@ -62,23 +73,13 @@ export class CachedChatModel implements ChatModel {
     if (temperature > 0 && seed === undefined) return await ask();
     const sampling = { maxTokens, temperature, topP, stop, seed: seed === undefined ? null : String(seed) };
     const key = contentKey({ model: this.name, identity: this.#identity, asked, sampling });
-    const kept = this.#cache.get(key);
-    if (kept !== undefined) {
+    const kept = replySchema.safeParse(this.#cache.get(key));
+    if (kept.success) {
       this.#numHits += 1;
-      return kept;
+      return kept.data;
     }
     const reply = await ask();
     if (isUsable?.(reply) ?? true) this.#cache.put(key, reply);
     return reply;
   }
-}
-
-/** SHA-256 of a JSON value, whatever the order of its keys. */
-export function contentKey(value: unknown): Uint8Array {
-  return createHash("sha256").update(JSON.stringify(value, sortedKeys)).digest();
-}
-
-function sortedKeys(_key: string, value: unknown): unknown {
-  if (typeof value !== "object" || value === null || Array.isArray(value)) return value;
-  return Object.fromEntries(Object.entries(value).sort(([a], [b]) => (a < b ? -1 : 1)));
 }

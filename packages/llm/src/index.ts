@@ -1,4 +1,3 @@
 export * from "./cached-chat-model.ts";
 export * from "./openai-chat-model.ts";
 export * from "./options.ts";
-export * from "./reply-cache.ts";

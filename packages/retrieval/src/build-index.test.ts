@@ -153,4 +153,4 @@ test("killed at any moment, it goes on and ends with the same bytes", async () =
     const [whole, killed] = ["whole", "killed"].map((name) => readFileSync(indexFiles(join(directory, name))[file]));
     expect(killed?.equals(whole as Buffer)).toBe(true);
   }
-}, 60_000);
+});

@@ -1,7 +1,7 @@
 import { cpSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join, resolve } from "node:path";
-import { afterAll, beforeAll, expect, test } from "vitest";
+import { afterAll, beforeAll, expect, test, vi } from "vitest";
 import { E5Encoder } from "./encoder.ts";
 
 /** Made by test/golden/make_e5_golden.py: torch and transformers in float64, one text at a time, without padding. */
@@ -61,6 +61,21 @@ test("more texts than a batch, from many callers, each get their own vector", as
   for (const [i, text] of texts.entries()) {
     const [vector] = await encoder.encodeQueries([text]);
     expect(largestDifference(together[i] as Float32Array, vector as Float32Array)).toBeLessThan(1e-6);
+  }
+});
+
+test("without onnxruntime the error says what to install", async () => {
+  vi.doMock("onnxruntime-node", () => {
+    throw new Error("Cannot find package");
+  });
+  try {
+    const { peerDependencies } = JSON.parse(readFileSync(resolve(import.meta.dirname, "../package.json"), "utf8"));
+    await expect(E5Encoder.open({ directory })).rejects.toMatchObject({
+      code: "WS_UNSUPPORTED",
+      message: expect.stringContaining(`pnpm add onnxruntime-node@${peerDependencies["onnxruntime-node"]}`),
+    });
+  } finally {
+    vi.doUnmock("onnxruntime-node");
   }
 });
 

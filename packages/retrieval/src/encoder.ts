@@ -10,6 +10,9 @@ import { type EncoderOptions, type EncoderOptionsInput, encoderSchema } from "./
 /** The tokenizer knows no padding token of its own; the mask makes its id irrelevant. */
 const paddingId = 0;
 
+/** It is large, and most never need it; the version is the one of our tests. */
+const installCommand = "pnpm add onnxruntime-node@1.30.0";
+
 interface Waiting {
   text: string;
   resolve(vector: Float32Array): void;
@@ -56,7 +59,7 @@ export class E5Encoder implements AsyncDisposable {
       if (!existsSync(path)) throw new WideSeekError("WS_IO", `${path}: no such file; the encoder needs it`);
     }
     const runtime = await import("onnxruntime-node").catch((cause: unknown) => {
-      const hint = "dense search needs the package onnxruntime-node; install it beside this one";
+      const hint = `dense search needs the package onnxruntime-node; install it: ${installCommand}`;
       throw new WideSeekError("WS_UNSUPPORTED", `${hint} (${errorMessage(cause)})`, { cause });
     });
     const { Tokenizer: NativeTokenizer } = await import("tokenizers");

@@ -40,6 +40,6 @@ export async function indexVectors(options: IndexVectorsOptions): Promise<number
     numWritten += points.length;
     onProgress?.({ stage: "vectors", done: next, total, unit: "passages" });
   }
-  await collection.waitUntilGreen(signal);
+  await collection.waitUntilReady({ resume: true, signal });
   return numWritten;
 }

@@ -46,7 +46,7 @@ export const qdrantSchema = z.strictObject({
     .positive()
     .max(7 * 86_400)
     .default(300)
-    .describe("Longest wait for the collection to become green at the start of the server, in seconds."),
+    .describe("Longest wait for the collection to become ready at the start of the server, in seconds."),
 });
 export type QdrantOptions = z.output<typeof qdrantSchema>;
 export type QdrantOptionsInput = z.input<typeof qdrantSchema>;

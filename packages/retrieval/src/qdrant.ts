@@ -83,20 +83,39 @@ export class QdrantCollection {
     );
   }
 
-  /** Resolves when all segments are optimised. @throws WS_TIMEOUT after `readySeconds`, WS_IO */
-  async waitUntilGreen(signal?: AbortSignal): Promise<void> {
+  /**
+   * Resolves when all segments are optimised ("green"). After a restart of Qdrant unfinished optimisations are pending
+   * ("grey") until something is written: with `resume` they are started again, and however long they take is waited for;
+   * without it the collection is taken as it is, since it can be searched.
+   * @throws WS_TIMEOUT after `readySeconds`, WS_IO, also when Qdrant says that something failed for good ("red")
+   */
+  async waitUntilReady({ resume, signal }: { resume: boolean; signal?: AbortSignal | undefined }): Promise<void> {
     const { collection, readySeconds, url } = this.options;
-    for (let waited = 0; ; waited += pollMs / 1000) {
+    for (let waited = 0; ; ) {
       signal?.throwIfAborted();
       const facts = await this.#facts();
       if (facts === null) throw this.#missing();
-      if (facts.status === "green") return;
+      const { status } = facts;
+      if (status === "green" || (status === "grey" && !resume)) return;
+      if (status === "red") {
+        const message = `${url}: collection ${collection} is red: operations failed and were not recovered`;
+        throw new WideSeekError("WS_IO", `${message}; see the log of Qdrant`, { details: { collection } });
+      }
+      if (status === "grey") await this.#resumeOptimisations();
       if (waited >= readySeconds) {
-        const message = `${url}: collection ${collection} is still ${facts.status} after ${readySeconds} s`;
+        const message = `${url}: collection ${collection} is still ${status} after ${readySeconds} s`;
         throw new WideSeekError("WS_TIMEOUT", `${message}; raise readySeconds if it is large`);
       }
       await this.#sleep(pollMs, signal);
+      if (!(resume && status === "yellow")) waited += pollMs / 1000;
     }
+  }
+
+  /** Any update does; this one changes nothing. */
+  async #resumeOptimisations(): Promise<void> {
+    await this.#call("resume optimisations", () =>
+      this.#client.updateCollection(this.options.collection, { optimizers_config: {} }),
+    );
   }
 
   /** The nearest points of each vector, best first. */

@@ -98,7 +98,7 @@ test("ranks as SQLite's FTS5 does, scores included, for any rows, query and coun
     ),
     { numRuns: 40 },
   );
-}, 60_000);
+});
 
 function expectSameUpToTies(got: readonly { row: number; score: number }[], wanted: typeof got): void {
   const groups = (rows: typeof got): Map<string, number[]> => {
@@ -140,7 +140,7 @@ test("a large segment with dense, mapped and sparse lists ranks as FTS5 does", (
     for (const [rank, { score }] of wanted.entries()) expect(got[rank]?.score).toBeCloseTo(score, 9);
     expectSameUpToTies(got, wanted);
   }
-}, 60_000);
+});
 
 test("words of any script are found by their stems, without diacritics", () => {
   using index = build([

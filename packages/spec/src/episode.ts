@@ -15,11 +15,28 @@ export type TextSegment =
   /** One call of the model: the tokens it wrote, and those of the whole prompt it read for that. */
   | { kind: "sampled"; text: string; numTokens: number; numPromptTokens: number };
 
+/** How often an agent called what it has, by the kind of call. */
+export interface CallCounts {
+  numSubagentCalls: number;
+  numSearches: number;
+  numAccesses: number;
+}
+
+/** One call of an agent's model, and what the agent asked for in it. */
+export interface TurnFacts extends CallCounts {
+  /** Tokens of the whole prompt. */
+  numPromptTokens: number;
+  /** Tokens that the model wrote. */
+  numTokens: number;
+  /** The model was stopped at a limit before it had ended its turn. */
+  cutOff: boolean;
+}
+
 /** Why an agent stopped. Only "answered" is a success. */
 export type StopReason = "answered" | "context" | "turns" | "timeout" | "error";
 
 /** One agent's append-only history: the concatenated segments are exactly what the model saw. */
-export interface Trajectory {
+export interface Trajectory extends CallCounts {
   /** "lead", "single", or "1", "2", ... in the order of creation. */
   agentId: string;
   role: Role;
@@ -30,9 +47,8 @@ export interface Trajectory {
   transcript?: TextSegment[] | undefined;
   stopReason: StopReason;
   numTurns: number;
-  numSubagentCalls: number;
-  numSearches: number;
-  numAccesses: number;
+  /** One for each turn; absent where nobody kept them. */
+  turns?: TurnFacts[] | undefined;
   /** Tool calls the model got wrong and was told so. */
   numMalformedCalls: number;
   /** Text after the last `</think>` of the last turn, without end token. */
@@ -74,6 +90,22 @@ export interface PausedEpisode extends Omit<Episode, "trajectories"> {
 
 export function isPaused(episode: Episode | PausedEpisode): episode is PausedEpisode {
   return "paused" in episode;
+}
+
+/** A turn that has just been sampled; its calls are counted when they have run. */
+export function beginTurn(trajectory: Trajectory, facts: Omit<TurnFacts, keyof CallCounts>): void {
+  trajectory.turns ??= [];
+  trajectory.turns.push({ ...facts, numSubagentCalls: 0, numSearches: 0, numAccesses: 0 });
+}
+
+/** Adds calls to those of the agent and of its last turn. */
+export function countCalls(trajectory: Trajectory, calls: Partial<CallCounts>): void {
+  const turn = trajectory.turns?.at(-1);
+  for (const counts of turn === undefined ? [trajectory] : [trajectory, turn]) {
+    counts.numSubagentCalls += calls.numSubagentCalls ?? 0;
+    counts.numSearches += calls.numSearches ?? 0;
+    counts.numAccesses += calls.numAccesses ?? 0;
+  }
 }
 
 /** All token ids of a trajectory in order. */

@@ -38,7 +38,7 @@ export interface ToolResult {
   numAccesses: number;
   /** True when the model wrote the call wrong, wholly or in part; a tool that failed is not the model's mistake. */
   malformed?: boolean | undefined;
-  /** Why lookups failed, one line each, for reports; the model's own mistakes are not among them. */
+  /** Why lookups and page summaries failed, one line each, for reports; the model's own mistakes are not among them. */
   failures?: readonly string[] | undefined;
 }
 

@@ -5,8 +5,13 @@ export { type ToolOptions, type ToolOptionsInput, toolOptionsSchema } from "./op
 export { readPages } from "./pages.ts";
 export { PageSummarizer, type PageSummarizerOptions, type SummaryCounts } from "./summary.ts";
 export { searchTools } from "./toolset.ts";
+export { LeakBlocklist } from "./web/leak-blocklist.ts";
+export { LeakFilter } from "./web/leak-filter.ts";
 export { openMcp, openWeb } from "./web/online.ts";
 export {
+  type BlocklistOptions,
+  type BlocklistOptionsInput,
+  blocklistOptionsSchema,
   type McpOptions,
   type McpOptionsInput,
   mcpOptionsSchema,

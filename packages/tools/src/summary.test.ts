@@ -64,15 +64,16 @@ describe("page summaries", () => {
     },
   );
 
-  test.each<[string, ChatScript]>([
-    ["an error", () => Promise.reject(new WideSeekError("WS_IO", "down"))],
-    ["an empty reply", async () => " \n"],
-    ["thinking that never ended", async () => ({ text: "", thinking: "hm" })],
-  ])("after %s the agent gets the page, and it is counted", async (_, script) => {
+  test.each<[string, ChatScript, RegExp]>([
+    ["an error", () => Promise.reject(new WideSeekError("WS_IO", "down")), /^summary: down$/],
+    ["an empty reply", async () => " \n", /^summary: \S+ wrote nothing$/],
+    ["thinking that never ended", async () => ({ text: "", thinking: "hm" }), /^summary: \S+ wrote nothing$/],
+  ])("after %s the agent gets the page, and the report is told why", async (_, script, why) => {
     const { result, summarizer } = await access(new ScriptedChatModel(script), { url: "u:long", info_to_extract: "x" });
     expect(result.ok).toBe(true);
     expect(result.text).toBe(`# Access URL:\nu:long\n# Result:\n${"x".repeat(100)}`);
     expect(summarizer.counts).toEqual({ numSummaries: 0, numFailures: 1 });
+    expect(result.failures).toEqual([expect.stringMatching(why)]);
   });
 
   test("an abort is an abort", async () => {

@@ -1,7 +1,7 @@
 // Page summaries for `access`: what a page says about a question, written by a model, in place of the page (WideSeek-R1).
 // Owns the words for that model and what becomes of its failures.
 import { createHash } from "node:crypto";
-import { type ChatModel, type Language, withoutControlText } from "@wideseek/spec";
+import { type ChatModel, errorMessage, type Language, withoutControlText } from "@wideseek/spec";
 
 export interface PageSummarizerOptions {
   /** Stays the caller's to close. */
@@ -15,6 +15,9 @@ export interface SummaryCounts {
   /** Pages that the agent was given as they are, because the model did not summarise them. */
   numFailures: number;
 }
+
+/** What a page says about the request, or why the model did not say it. */
+export type PageSummary = { text: string } | { failure: string };
 
 interface Wording {
   instructions: string;
@@ -56,13 +59,13 @@ export class PageSummarizer {
     return { ...this.#counts };
   }
 
-  /** Undefined when the model gave none; rejects only on abort. */
+  /** Rejects only on abort. */
   async summarize(
     page: string,
     info: string,
     language: Language,
     signal: AbortSignal | undefined,
-  ): Promise<string | undefined> {
+  ): Promise<PageSummary> {
     const { model, maxTokens } = this.#options;
     const { instructions, question } = wordings[language];
     const content = withoutControlText(page);
@@ -80,17 +83,17 @@ export class PageSummarizer {
         isUsable: ({ text, finishReason }) => text.trim() !== "" && finishReason === "stop",
       });
       // A report that was cut at its limit still says more than a cut page.
-      const summary = reply.text.trim();
-      if (summary === "") {
-        this.#counts.numFailures += 1;
-        return undefined;
-      }
+      const text = reply.text.trim();
+      if (text === "") return this.#failed(`${model.name} wrote nothing`);
       this.#counts.numSummaries += 1;
-      return summary;
-    } catch {
+      return { text };
+    } catch (error) {
       signal?.throwIfAborted();
-      this.#counts.numFailures += 1;
-      return undefined;
+      return this.#failed(errorMessage(error));
     }
+  }
+  #failed(failure: string): PageSummary {
+    this.#counts.numFailures += 1;
+    return { failure };
   }
 }

@@ -73,6 +73,23 @@ describe("published formats", () => {
     expect(zh.text).toMatch(/^# 搜索查询：\n北京\n# 结果：\n\[Doc 1\]/);
   });
 
+  test.each<[string, unknown, string]>([
+    ["search", undefined, "hits"],
+    ["search", "hits", "hits"],
+    ["search", [null], "hits"],
+    ["search", [{ url: 3, contents: "x" }], "hits"],
+    ["access", 7, "a page"],
+    ["access", { contents: "x" }, "a page"],
+  ])("%s that gives %j is a failure in words", async (name, given, expected) => {
+    const from = backend({ search: async () => given as SearchHit[], access: async () => given as string });
+    const result = await run(name, { queries: [{ query: "a" }], urls: [{ url: "u" }] }, { from });
+    expect(result).toMatchObject({
+      ok: false,
+      malformed: false,
+      failures: [`${name}: the answer was something else than ${expected}`],
+    });
+  });
+
   test("hits show 5,000 and pages 25,000 characters, no character is split", async () => {
     const from = backend({
       search: async () => [hit("u", `${"x".repeat(4999)}😀y`)],

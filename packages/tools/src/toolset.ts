@@ -5,6 +5,7 @@ import {
   invalidInput,
   type Language,
   type SearchBackend,
+  type SearchHit,
   type ToolCall,
   type ToolDefinition,
   type ToolResult,
@@ -90,11 +91,15 @@ class SearchToolset implements Toolset {
     const outcomes = await Promise.allSettled(requests.map((request) => this.#look(request, language, signal)));
     const sections: string[] = [];
     const failures: string[] = [];
+    // The page was found, and the agent has it: only the report is told.
+    const summaryFailures: string[] = [];
     for (const outcome of outcomes) {
       if (outcome.status === "rejected") throw outcome.reason;
       sections.push(outcome.value.text);
       if (outcome.value.failure !== undefined) failures.push(outcome.value.failure);
+      if (outcome.value.summaryFailure !== undefined) summaryFailures.push(`summary: ${outcome.value.summaryFailure}`);
     }
+    const allFailures = [...failures, ...summaryFailures];
     if (errors.length > 0) sections.push([texts.callError, ...errors].join("\n"));
     return {
       // The one way out: hits, titles, pages, summaries, errors of servers and what a model quoted all pass here.
@@ -103,7 +108,7 @@ class SearchToolset implements Toolset {
       numSearches: requests.filter((request) => request.kind === "search").length,
       numAccesses: requests.filter((request) => request.kind === "access").length,
       malformed: errors.length > 0,
-      ...(failures.length > 0 && { failures }),
+      ...(allFailures.length > 0 && { failures: allFailures }),
     };
   }
 
@@ -112,7 +117,7 @@ class SearchToolset implements Toolset {
     request: Request,
     language: Language,
     signal: AbortSignal | undefined,
-  ): Promise<{ text: string; failure?: string }> {
+  ): Promise<{ text: string; failure?: string; summaryFailure?: string }> {
     const texts = toolTexts[language];
     const section = (text: string): string => `${request.heading}\n${texts.result}\n${text}`;
     try {
@@ -124,9 +129,9 @@ class SearchToolset implements Toolset {
       }
       // Behind the tool's time limit: the model has a deadline of its own.
       const summary = await this.#summarizer.summarize(text, request.info, language, signal);
-      if (summary === undefined) return { text: section(text) };
+      if ("failure" in summary) return { text: section(text), summaryFailure: summary.failure };
       const heading = `${request.heading}\n${texts.infoToExtract}\n${request.info}`;
-      return { text: `${heading}\n${texts.result}\n${summary}` };
+      return { text: `${heading}\n${texts.result}\n${summary.text}` };
     } catch (error) {
       signal?.throwIfAborted();
       return {
@@ -175,7 +180,7 @@ class SearchToolset implements Toolset {
       kind: "search",
       heading: `${texts.searchQuery}\n${query}`,
       look: async (signal) => {
-        const hits = await this.#backend.search(query, count ?? defaultCount, signal);
+        const hits = checkedHits(await this.#backend.search(query, count ?? defaultCount, signal));
         if (hits.length === 0) return texts.noHits;
         return hits
           .map((hit, index) => `[Doc ${index + 1}](${hit.url}):\n${firstCharacters(hit.contents, hitCharacters)}`)
@@ -193,11 +198,24 @@ class SearchToolset implements Toolset {
       info: info?.trim() || undefined,
       heading: `${texts.accessUrl}\n${url}`,
       look: async (signal) => {
-        const page = (await this.#backend.access(url, signal)) ?? "";
+        const page: unknown = (await this.#backend.access(url, signal)) ?? "";
+        if (typeof page !== "string") throw garbage("a page");
         return page.trim() === "" ? texts.noPage : firstCharacters(page, this.#options.pageCharacters);
       },
     };
   }
+}
+
+/** A backend is code of others too: what it gives is looked at before it is shown. */
+function checkedHits(value: unknown): SearchHit[] {
+  const isHit = (hit: Partial<SearchHit> | null): boolean =>
+    typeof hit?.url === "string" && typeof hit.contents === "string";
+  if (!Array.isArray(value) || !value.every(isHit)) throw garbage("hits");
+  return value as SearchHit[];
+}
+
+function garbage(expected: string): WideSeekError {
+  return new WideSeekError("WS_IO", `the answer was something else than ${expected}`);
 }
 
 function issueLine(where: string, error: z.ZodError): string {

@@ -2,6 +2,7 @@
 // agent; what is asked is the workflow's business.
 import { type EpisodeControl, turnSeed } from "@wideseek/agents";
 import {
+  beginTurn,
   type ChatMessage,
   type ChatReply,
   type ChatRequest,
@@ -110,6 +111,7 @@ export class AgentRecord {
       trajectory.numTurns = turn;
       const { numCompletionTokens: numTokens, numPromptTokens } = reply;
       this.#transcript.push({ kind: "sampled", text: replyText(reply), numTokens, numPromptTokens });
+      beginTurn(trajectory, { numPromptTokens, numTokens, cutOff: reply.finishReason === "length" });
       return reply;
     } catch (error) {
       throw this.stopped(error, "the model");

@@ -1,6 +1,6 @@
 // MiroFlow (MiroMind 2025): a main agent that hands subtasks to a worker by tool calls in XML, each with a forced summary at
 // its end. Owns that protocol's loop, its dropped results and its retreat from a full context.
-import type { ChatMessage } from "@wideseek/spec";
+import { type ChatMessage, countCalls } from "@wideseek/spec";
 import { z } from "zod";
 import { type AgentRecord, AgentStopped, messagesText } from "./agent-record.ts";
 import { type McpCall, readMcpCalls } from "./mcp-call.ts";
@@ -63,7 +63,7 @@ async function delegated(session: Session, options: MiroflowOptions, call: McpCa
     main.malformed("wrong call");
     return 'There is no such tool, or it was given no subtask. The call: server agent-worker, tool execute_subtask, arguments {"subtask": "..."}.';
   }
-  main.trajectory.numSubagentCalls += 1;
+  countCalls(main.trajectory, { numSubagentCalls: 1 });
   const { subtask } = parsed.data;
   const record = session.agent(String(main.trajectory.numSubagentCalls), subtask);
   try {

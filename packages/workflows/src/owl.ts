@@ -1,6 +1,6 @@
 // OWL's workforce (Hu et al. 2025): a planner splits the question, a coordinator hands the subtasks to workers with native
 // function calls, and an answerer brings the results into form. Owns that protocol's order and its second attempt.
-import type { ChatMessage, ChatToolCall } from "@wideseek/spec";
+import { type ChatMessage, type ChatToolCall, countCalls } from "@wideseek/spec";
 import { z } from "zod";
 import { type AgentRecord, AgentStopped, messagesText } from "./agent-record.ts";
 import { jsonReply } from "./json-reply.ts";
@@ -122,7 +122,7 @@ async function work(
   options: OwlOptions,
   { worker, subtask, results }: { worker: WorkerKind; subtask: string; results: readonly Result[] },
 ): Promise<Result> {
-  session.main.trajectory.numSubagentCalls += 1;
+  countCalls(session.main.trajectory, { numSubagentCalls: 1 });
   const record = session.agent(String(session.main.trajectory.numSubagentCalls), subtask);
   try {
     const text = await workerReply(

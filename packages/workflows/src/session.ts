@@ -1,6 +1,7 @@
 // One episode of a workflow while it runs: its agents, their models, the lookups. Owns counts and time limits of lookups.
 import type { EpisodeControl } from "@wideseek/agents";
 import {
+  countCalls,
   errorMessage,
   type SearchBackend,
   type SearchHit,
@@ -60,14 +61,14 @@ export class Session {
 
   /** @throws AgentStopped at the time limit; what the whole episode must end with */
   async search(record: AgentRecord, query: string, numHits: number): Promise<Lookup<SearchHit[]>> {
-    record.trajectory.numSearches += 1;
+    countCalls(record.trajectory, { numSearches: 1 });
     const looked = await this.#look(record, "search", (signal) => this.#backend.search(query, numHits, signal));
     return "found" in looked ? { found: looked.found.slice(0, numHits).map(harmless) } : looked;
   }
 
   /** `found` is empty for an unknown or empty page. Throws as `search`. */
   async access(record: AgentRecord, url: string): Promise<Lookup<string>> {
-    record.trajectory.numAccesses += 1;
+    countCalls(record.trajectory, { numAccesses: 1 });
     const looked = await this.#look(record, "access", (signal) => this.#backend.access(url, signal));
     return "found" in looked ? { found: withoutControlText((looked.found ?? "").trim()) } : looked;
   }

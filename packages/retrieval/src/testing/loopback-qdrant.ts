@@ -2,6 +2,7 @@
 // records them. For tests and benchmarks where no Qdrant can be had.
 import { createServer, type IncomingMessage } from "node:http";
 import type { AddressInfo } from "node:net";
+import type { Schemas } from "@qdrant/js-client-rest";
 
 export interface RecordedRequest {
   method: string;
@@ -14,11 +15,11 @@ export interface RecordedRequest {
 interface Point {
   id: number;
   vector: Float32Array;
-  payload: unknown;
+  payload: Schemas["Payload"];
 }
 
 interface Collection {
-  vectors: { size: number; distance: string };
+  vectors: { size: number; distance: Schemas["Distance"] };
   points: Map<number, Point>;
 }
 
@@ -28,12 +29,18 @@ export class LoopbackQdrant implements AsyncDisposable {
   readonly requests: RecordedRequest[] = [];
   readonly collections: Map<string, Collection> = new Map();
   /** Statuses that the next looks at a collection say, before "green". */
-  readonly statuses: string[] = [];
-  /** Answers that the next requests get instead of their own. */
-  readonly failures: Answer[] = [];
+  readonly statuses: Schemas["CollectionStatus"][] = [];
+  /** What the next requests get instead of their own answer; "cut" closes the connection without one. */
+  readonly failures: (Answer | "cut")[] = [];
   #url = "";
   readonly #server = createServer(async (request, response) => {
-    const { status, body } = this.#answer(await this.#record(request));
+    const recorded = await this.#record(request);
+    const failure = this.failures.shift();
+    if (failure === "cut") {
+      request.socket.destroy();
+      return;
+    }
+    const { status, body } = failure ?? this.#answer(recorded);
     response.writeHead(status, { "content-type": "application/json" }).end(JSON.stringify(body));
   });
 
@@ -64,8 +71,6 @@ export class LoopbackQdrant implements AsyncDisposable {
   }
 
   #answer({ method, path, body }: RecordedRequest): Answer {
-    const failure = this.failures.shift();
-    if (failure !== undefined) return failure;
     const { pathname } = new URL(path, "http://qdrant");
     const [, name = "", action = ""] = /^\/collections\/([^/]+)(.*)$/.exec(pathname) ?? [];
     const collection = this.collections.get(name);
@@ -79,32 +84,78 @@ export class LoopbackQdrant implements AsyncDisposable {
       return { status: 404, body: { status: { error }, time: 0 } };
     }
     if (method === "GET" && action === "") {
-      const params = { vectors: collection.vectors };
-      return ok({ status: this.statuses.shift() ?? "green", points_count: collection.points.size, config: { params } });
+      const { vectors, points } = collection;
+      return ok(collectionInfo(this.statuses.shift() ?? "green", vectors, points.size));
     }
+    if (method === "PATCH" && action === "") return ok(true);
     if (method === "PUT" && action === "/points") return this.#upsert(collection, body);
     if (method === "POST" && action === "/points/query/batch") {
       const { searches } = body as { searches: { query: number[]; limit: number }[] };
-      return ok(searches.map(({ query, limit }) => ({ points: nearest(collection, query, limit) })));
+      const found = searches.map(({ query, limit }) => ({ points: nearest(collection, query, limit) }));
+      return ok(found satisfies Schemas["QueryResponse"][]);
     }
     return { status: 404, body: { status: { error: `${method} ${path}: not here` }, time: 0 } };
   }
 
   #upsert({ vectors, points }: Collection, body: unknown): Answer {
-    const { points: added } = body as { points: { id: number; vector: number[]; payload: unknown }[] };
+    const { points: added } = body as { points: (Omit<Point, "vector"> & { vector: number[] })[] };
     const wrong = added.find(({ vector }) => vector.length !== vectors.size);
     if (wrong !== undefined) {
       const error = `Wrong input: Vector dimension error: expected dim: ${vectors.size}, got ${wrong.vector.length}`;
       return { status: 400, body: { status: { error }, time: 0 } };
     }
     for (const { id, vector, payload } of added) points.set(id, { id, payload, vector: Float32Array.from(vector) });
-    return ok({ operation_id: points.size, status: "completed" });
+    return ok({ operation_id: points.size, status: "completed" } satisfies Schemas["UpdateResult"]);
   }
 }
 
 const ok = (result: unknown): Answer => ({ status: 200, body: { result, status: "ok", time: 0 } });
 
-function nearest({ points }: Collection, query: readonly number[], limit: number): unknown[] {
+/** Settings that we never look at are what Qdrant 1.19.1 says of a small collection. */
+function collectionInfo(
+  status: Schemas["CollectionStatus"],
+  vectors: Collection["vectors"],
+  numPoints: number,
+): Schemas["CollectionInfo"] {
+  return {
+    status,
+    optimizer_status: "ok",
+    indexed_vectors_count: 0,
+    points_count: numPoints,
+    segments_count: 12,
+    config: {
+      params: {
+        vectors,
+        shard_number: 1,
+        replication_factor: 1,
+        write_consistency_factor: 1,
+        on_disk_payload: true,
+      },
+      hnsw_config: {
+        m: 16,
+        ef_construct: 100,
+        full_scan_threshold: 10_000,
+        max_indexing_threads: 0,
+        on_disk: false,
+      },
+      optimizer_config: {
+        deleted_threshold: 0.2,
+        vacuum_min_vector_number: 1000,
+        default_segment_number: 0,
+        max_segment_size: null,
+        memmap_threshold: null,
+        indexing_threshold: 10_000,
+        flush_interval_sec: 5,
+        max_optimization_threads: null,
+      },
+      wal_config: { wal_capacity_mb: 32, wal_segments_ahead: 0 },
+      quantization_config: null,
+    },
+    payload_schema: {},
+  };
+}
+
+function nearest({ points }: Collection, query: readonly number[], limit: number): Schemas["ScoredPoint"][] {
   const best: { point: Point; score: number }[] = [];
   for (const point of points.values()) {
     let score = 0;

@@ -25,6 +25,8 @@ afterAll(async () => {
   await extractor.close();
 });
 afterEach(async () => {
+  // No test sees the requests of another.
+  server.answer(html("<p>hello</p>"));
   for (const each of cleanups.splice(0)) await each[Symbol.asyncDispose]();
 });
 

@@ -1,14 +1,7 @@
 // Places on the web that hold the questions of a benchmark with their answers. Owns the default list and how addresses
 // and texts are compared with a list.
 
-export interface LeakBlocklistOptions {
-  /** Hosts with an optional path, `*` = anything: `example.org/datasets/*wide`; subdomains and longer paths belong to it. */
-  addresses: readonly string[];
-  /** Texts that only such a page has, in any case and spacing. */
-  phrases: readonly string[];
-  /** Whether the default list holds too. */
-  defaults: boolean;
-}
+import type { BlocklistOptions } from "./options.ts";
 
 /** Where WideSearch, the seven question sets and the data of WideSeek-R1 are published, mirrored and discussed. */
 export const defaultLeakAddresses: readonly string[] = [
@@ -62,7 +55,7 @@ export class LeakBlocklist {
   readonly #addresses: readonly RegExp[];
   readonly #phrase: RegExp;
 
-  constructor({ addresses, phrases, defaults }: LeakBlocklistOptions) {
+  constructor({ addresses, phrases, defaults }: BlocklistOptions) {
     this.#addresses = [...addresses, ...(defaults ? defaultLeakAddresses : [])].map(addressPattern);
     const texts = [...phrases, ...(defaults ? defaultLeakPhrases : [])].filter((phrase) => phrase.trim() !== "");
     // (?!) matches nowhere: an empty list.

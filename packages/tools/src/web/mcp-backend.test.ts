@@ -5,7 +5,6 @@ import { afterAll, afterEach, beforeAll, describe, expect, test } from "vitest";
 import { searchTools } from "../toolset.ts";
 import { McpBackend } from "./mcp-backend.ts";
 import { readHits, readPage } from "./mcp-results.ts";
-import { openMcp } from "./open-mcp.ts";
 import { type McpOptionsInput, mcpOptionsSchema } from "./options.ts";
 import { TestTiming } from "./testing/loopback.ts";
 import { type HttpMcpServer, startMcpServer } from "./testing/mcp-server.ts";
@@ -142,9 +141,9 @@ test("a program that died is started again by the next call", async () => {
 
 test("a call that hangs is given up at the deadline", async () => {
   const server = { transport: "http" as const, url: http.url, bearerEnv: "LAKES_KEY" };
-  const backend = keep(await open({ server, ...tools }, 0.2));
+  const backend = keep(await open({ server, ...tools }, 1));
   expect((await failure(backend.access("https://a.example/hang"))).message).toMatch(
-    /no answer of the tool fetch_page within 0.2 s/,
+    /no answer of the tool fetch_page within 1 s/,
   );
 });
 
@@ -188,21 +187,6 @@ test.each([
 test("a wrong token is an error at the start", async () => {
   const server = { transport: "http" as const, url: http.url };
   expect((await failure(open({ server, ...tools }))).code).toBe("WS_IO");
-});
-
-test("the list of leaks holds for MCP tools too", async () => {
-  const blocklist = { addresses: ["a.example/1"] };
-  const options = {
-    server: { transport: "http" as const, url: http.url, bearerEnv: "LAKES_KEY" },
-    ...tools,
-    blocklist,
-  };
-  const backend = keep(await openMcp(options, { timeoutSeconds: 60, environment }));
-  expect((await backend.search("lakes", 3)).map(({ url }) => url)).toEqual([
-    "https://a.example/0",
-    "https://a.example/2",
-  ]);
-  await expect(backend.access("https://a.example/1")).rejects.toThrow(/may not be used/);
 });
 
 describe("results", () => {

@@ -1,7 +1,5 @@
 // Opens the tools of an MCP server from their options.
 import { invalidInput, type SearchBackend } from "@wideseek/spec";
-import { LeakBlocklist } from "./leak-blocklist.ts";
-import { LeakFilter } from "./leak-filter.ts";
 import { McpBackend, type OpenMcpSettings } from "./mcp-backend.ts";
 import { type McpOptionsInput, mcpOptionsSchema } from "./options.ts";
 
@@ -9,6 +7,5 @@ import { type McpOptionsInput, mcpOptionsSchema } from "./options.ts";
 export async function openMcp(input: McpOptionsInput, settings: OpenMcpSettings): Promise<SearchBackend> {
   const parsed = mcpOptionsSchema.safeParse(input);
   if (!parsed.success) throw invalidInput("mcp", parsed.error, input);
-  const backend = await McpBackend.open(parsed.data, settings);
-  return new LeakFilter(new LeakBlocklist(parsed.data.blocklist), () => backend);
+  return await McpBackend.open(parsed.data, settings);
 }

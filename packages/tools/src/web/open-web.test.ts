@@ -5,6 +5,7 @@ import path from "node:path";
 import { WideSeekError } from "@wideseek/spec";
 import { afterEach, beforeEach, expect, test } from "vitest";
 import { searchTools } from "../toolset.ts";
+import { LeakBlocklist } from "./leak-blocklist.ts";
 import { openWeb } from "./open-web.ts";
 import type { WebOptionsInput } from "./options.ts";
 import { json, Loopback, send, status } from "./testing/loopback.ts";
@@ -21,6 +22,7 @@ afterEach(async () => {
   rmSync(directory, { recursive: true });
 });
 
+const blocklist = new LeakBlocklist({ addresses: [], phrases: [], defaults: true });
 const cacheFile = (): string => path.join(directory, "web.sqlite");
 const searxng = (changes: Partial<WebOptionsInput> = {}): WebOptionsInput => ({
   search: { engine: "searxng", baseUrl: server.baseUrl },
@@ -30,7 +32,7 @@ const searxng = (changes: Partial<WebOptionsInput> = {}): WebOptionsInput => ({
 });
 const serper = (): WebOptionsInput => searxng({ search: { engine: "serper", endpoint: server.baseUrl } });
 const open = (options: WebOptionsInput, environment: Record<string, string> = {}): ReturnType<typeof openWeb> =>
-  openWeb(options, { timeoutSeconds: 5, environment });
+  openWeb(options, { timeoutSeconds: 5, environment, blocklist });
 async function failure(options: WebOptionsInput, environment: Record<string, string> = {}): Promise<WideSeekError> {
   const error = await open(options, environment).then(
     () => undefined,

@@ -1,4 +1,5 @@
 // Opens the web from its options. Owns which parts make up the backend.
+import { DiskCache } from "@wideseek/cache";
 import { invalidInput, type SearchBackend, WideSeekError } from "@wideseek/spec";
 import { Agent } from "undici";
 import { DirectReader } from "./direct-reader.ts";
@@ -6,9 +7,8 @@ import type { PageReader, SearchEngine } from "./engine.ts";
 import { guardedAgent } from "./guarded-agent.ts";
 import { JinaReader } from "./jina.ts";
 import { type Environment, readKey } from "./keys.ts";
-import { LeakBlocklist } from "./leak-blocklist.ts";
+import type { LeakBlocklist } from "./leak-blocklist.ts";
 import { LeakFilter } from "./leak-filter.ts";
-import { LookupCache } from "./lookup-cache.ts";
 import { type WebOptions, type WebOptionsInput, webOptionsSchema } from "./options.ts";
 import { PageExtractor } from "./page-extractor.ts";
 import { Searxng } from "./searxng.ts";
@@ -26,6 +26,8 @@ export interface OpenWebSettings {
   timeoutSeconds: number;
   /** Where keys are looked up. */
   environment: Environment;
+  /** What agents must not see. Redirects are checked too, which only the readers of pages know. */
+  blocklist: LeakBlocklist;
 }
 
 /**
@@ -40,10 +42,13 @@ export async function openWeb(input: WebOptionsInput, settings: OpenWebSettings)
   const keys = webKeys(options, settings.environment);
   const engine = openEngine(options, settings, keys.search);
   const reader = openReader(options, settings, keys.access);
-  let cache: LookupCache | undefined;
+  let cache: DiskCache | undefined;
   try {
     const { file, maxMiB, maxAgeDays } = options.cache;
-    if (file !== null) cache = LookupCache.open(file, { maxBytes: maxMiB * mebibyte, maxAgeSeconds: maxAgeDays * day });
+    if (file !== null) {
+      const limits = { maxBytes: maxMiB * mebibyte, maxAgeSeconds: maxAgeDays * day };
+      cache = DiskCache.open(file, { contents: "web pages", ...limits });
+    }
     await tried("web.search", () => engine.search("wikipedia", 1));
     if (reader instanceof JinaReader) await tried("web.access", () => reader.read(new URL(probePage), () => {}));
   } catch (error) {
@@ -51,8 +56,7 @@ export async function openWeb(input: WebOptionsInput, settings: OpenWebSettings)
     cache?.[Symbol.dispose]();
     throw error;
   }
-  const blocklist = new LeakBlocklist(options.blocklist);
-  return new LeakFilter(blocklist, (checkAddress) => new WebBackend({ engine, reader, cache, checkAddress }));
+  return new LeakFilter(settings.blocklist, (checkAddress) => new WebBackend({ engine, reader, cache, checkAddress }));
 }
 
 /** The first request to a service: its failure is that of a setting. */

@@ -90,7 +90,7 @@ const cacheSchema = z.strictObject({
   maxAgeDays: z.number().positive().max(36_500).default(30).describe("Days after which an answer is asked for again."),
 });
 
-const blocklistSchema = z.strictObject({
+export const blocklistOptionsSchema = z.strictObject({
   defaults: z
     .boolean()
     .default(true)
@@ -123,7 +123,6 @@ export const webOptionsSchema = z.strictObject({
     .default(8)
     .describe("Longest response that is read, after decompression."),
   cache: cacheSchema.prefault({}).describe("Answers that are kept on disk; failures never are."),
-  blocklist: blocklistSchema.prefault({}).describe("Places that hold the answers of a benchmark."),
 });
 
 const mcpToolShape = {
@@ -181,7 +180,6 @@ export const mcpOptionsSchema = z.strictObject({
     })
     .describe("The tool that stands in for `access`."),
   maxConcurrent: count(10_000).default(16).describe("Calls of the server at once; further ones wait."),
-  blocklist: blocklistSchema.prefault({}).describe("Places that hold the answers of a benchmark."),
 });
 
 export const recordingOptionsSchema = z.strictObject({
@@ -194,6 +192,8 @@ export const recordingOptionsSchema = z.strictObject({
     ),
 });
 
+export type BlocklistOptions = z.output<typeof blocklistOptionsSchema>;
+export type BlocklistOptionsInput = z.input<typeof blocklistOptionsSchema>;
 export type WebOptions = z.output<typeof webOptionsSchema>;
 export type WebOptionsInput = z.input<typeof webOptionsSchema>;
 export type McpOptions = z.output<typeof mcpOptionsSchema>;

@@ -2,12 +2,12 @@
 import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import path from "node:path";
+import { DiskCache } from "@wideseek/cache";
 import type { SearchHit } from "@wideseek/spec";
 import { afterEach, beforeEach, describe, expect, test } from "vitest";
 import type { PageReader, SearchEngine } from "./engine.ts";
 import { LeakBlocklist } from "./leak-blocklist.ts";
 import { LeakFilter } from "./leak-filter.ts";
-import { LookupCache } from "./lookup-cache.ts";
 import { WebBackend } from "./web-backend.ts";
 
 let directory: string;
@@ -44,8 +44,8 @@ function open({ search, read, defaults = false, cached = true }: Fakes): { backe
       return (await read?.(url, checkAddress)) ?? null;
     },
   };
-  const limits = { maxBytes: 2 ** 20, maxAgeSeconds: 100 };
-  const cache = cached ? LookupCache.open(path.join(directory, "web.sqlite"), limits) : undefined;
+  const limits = { contents: "web pages", maxBytes: 2 ** 20, maxAgeSeconds: 100 };
+  const cache = cached ? DiskCache.open(path.join(directory, "web.sqlite"), limits) : undefined;
   const blocklist = new LeakBlocklist({ addresses: ["leak.example/data"], phrases: ["The  Gold Table"], defaults });
   return {
     backend: new LeakFilter(blocklist, (checkAddress) => new WebBackend({ engine, reader, cache, checkAddress })),

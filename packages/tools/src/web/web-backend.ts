@@ -1,10 +1,10 @@
 // `search` and `access` on the live web: one search engine, one reader of pages, a cache. Owns what is looked up and what
 // is kept.
 import { isIP } from "node:net";
+import { contentKey, type DiskCache } from "@wideseek/cache";
 import type { SearchBackend, SearchHit } from "@wideseek/spec";
 import { z } from "zod";
 import type { PageReader, SearchEngine } from "./engine.ts";
-import { type LookupCache, lookupKey } from "./lookup-cache.ts";
 import { isPublicAddress, notPublic } from "./public-address.ts";
 import { SharedLookups } from "./shared-lookups.ts";
 import { bareHost, parseWebUrl } from "./web-url.ts";
@@ -15,7 +15,7 @@ export interface WebBackendParts {
   /** Throws for addresses that may not be read, redirects included. */
   checkAddress(url: URL): void;
   /** Closed with the backend. */
-  cache?: LookupCache | undefined;
+  cache?: DiskCache | undefined;
 }
 
 const cachedHitsSchema = z.array(z.object({ url: z.string(), title: z.string(), contents: z.string() }));
@@ -35,7 +35,7 @@ export class WebBackend implements SearchBackend {
     const { engine } = this.#parts;
     this.#counts.searches += 1;
     return await this.#lookUp(
-      lookupKey("search", engine.identity, query, count),
+      contentKey(["search", engine.identity, query, count]),
       cachedHitsSchema,
       (inner) => engine.search(query, count, inner),
       // No hits may be the engine's trouble: worth another try in the next run.
@@ -53,7 +53,7 @@ export class WebBackend implements SearchBackend {
     if (isIP(host) !== 0 && !isPublicAddress(host)) throw notPublic(host);
     checkAddress(url);
     const page = await this.#lookUp(
-      lookupKey("access", reader.identity, url.href),
+      contentKey(["access", reader.identity, url.href]),
       cachedPageSchema.nullable(),
       async (inner) => {
         const text = await reader.read(url, checkAddress, inner);

@@ -1,26 +1,27 @@
-// Pages and hits on disk, shared by processes: one SQLite file in WAL mode. Owns the file, its size and the age of what
-// is in it; only answers are ever put in, never failures.
+// Answers on disk, shared by processes: one SQLite file in WAL mode. Owns the file, its size and the age of what is in it;
+// what is worth keeping, and under which key, is decided elsewhere.
 import { createHash } from "node:crypto";
 import { mkdirSync } from "node:fs";
 import { dirname } from "node:path";
 import { DatabaseSync, type StatementSync } from "node:sqlite";
 import { errorMessage, WideSeekError } from "@wideseek/spec";
 
-export interface LookupCacheOptions {
-  /** Bytes of keys and answers that are kept; those not used for longest go first. */
+export interface DiskCacheOptions {
+  /** What it holds, in the plural: "web pages". A file that holds something else is refused. */
+  contents: string;
+  /** Bytes of keys and answers that are kept, more than 0; those not used for longest go first. */
   maxBytes: number;
-  /** Seconds after which an answer counts as missing. */
-  maxAgeSeconds: number;
+  /** Seconds after which an answer counts as missing; left out, it never does. */
+  maxAgeSeconds?: number | undefined;
   /** Seconds since 1970; default: the clock. */
   now?: (() => number) | undefined;
 }
 
-// "WSwc" as a big-endian integer: tells our files from other SQLite files.
-const applicationId = 0x57537763;
 /** A file of another version is refused. */
-const version = 1;
+const version = 2;
 /** Longer waits for another process would be felt by everything else that runs on this thread. */
 const busyMs = 200;
+/** Few enough to be gone in a moment, more than one put brings. */
 const evictedAtOnce = 64;
 /** Bytes of a row beside its answer: key, size, times, and their place in the index. */
 const rowBytes = 120;
@@ -28,7 +29,7 @@ const rowBytes = 120;
 const refreshSeconds = 3600;
 
 /** A cache that cannot be read or written right now is no reason to fail: such reads miss, such writes are left out. */
-export class LookupCache implements Disposable {
+export class DiskCache implements Disposable {
   readonly #database: DatabaseSync;
   readonly #maxBytes: number;
   readonly #maxAgeSeconds: number;
@@ -40,45 +41,49 @@ export class LookupCache implements Disposable {
   /** Reads and writes that were given up. */
   numSkipped = 0;
 
-  private constructor(database: DatabaseSync, options: LookupCacheOptions) {
+  private constructor(database: DatabaseSync, options: DiskCacheOptions) {
     this.#database = database;
     this.#maxBytes = options.maxBytes;
-    this.#maxAgeSeconds = options.maxAgeSeconds;
+    this.#maxAgeSeconds = options.maxAgeSeconds ?? Number.POSITIVE_INFINITY;
     this.#now = options.now ?? (() => Date.now() / 1000);
     this.#statements = {
-      get: database.prepare("SELECT answer, stored, used FROM lookups WHERE key = ?"),
-      put: database.prepare("INSERT OR REPLACE INTO lookups (key, answer, bytes, stored, used) VALUES (?, ?, ?, ?, ?)"),
-      refresh: database.prepare("UPDATE lookups SET used = ? WHERE key = ?"),
-      sum: database.prepare("SELECT coalesce(sum(bytes), 0) AS bytes FROM lookups"),
+      get: database.prepare("SELECT answer, stored, used FROM answers WHERE key = ?"),
+      put: database.prepare("INSERT OR REPLACE INTO answers (key, answer, bytes, stored, used) VALUES (?, ?, ?, ?, ?)"),
+      refresh: database.prepare("UPDATE answers SET used = ? WHERE key = ?"),
+      sum: database.prepare("SELECT coalesce(sum(bytes), 0) AS bytes FROM answers"),
       evict: database.prepare(
-        `DELETE FROM lookups WHERE key IN (SELECT key FROM lookups ORDER BY used LIMIT ${evictedAtOnce}) RETURNING bytes`,
+        `DELETE FROM answers WHERE key IN (SELECT key FROM answers ORDER BY used LIMIT ${evictedAtOnce}) RETURNING bytes`,
       ),
     };
     this.#bytes = this.#count();
   }
 
-  /** @throws WS_IO, WS_CORRUPT_FILE when the file is broken or something else */
-  static open(file: string, options: LookupCacheOptions): LookupCache {
+  /** @throws WS_IO, WS_CORRUPT_FILE when the file is broken or something else, WS_INVALID_ARGUMENT */
+  static open(file: string, options: DiskCacheOptions): DiskCache {
+    const { contents, maxBytes } = options;
+    const op = "openDiskCache";
+    if (!(maxBytes > 0)) {
+      const message = `cache of ${contents}: maxBytes is ${maxBytes}, must be more than 0`;
+      throw new WideSeekError("WS_INVALID_ARGUMENT", message, { op });
+    }
     let database: DatabaseSync | undefined;
     try {
       mkdirSync(dirname(file), { recursive: true });
       // Another process may be making the tables at this moment: opening waits longer than reading.
       database = new DatabaseSync(file, { timeout: 10_000 });
-      prepareTables(database, file);
+      prepareTables(database, file, contents);
       database.exec(`PRAGMA busy_timeout = ${busyMs}`);
-      return new LookupCache(database, options);
+      return new DiskCache(database, options);
     } catch (error) {
       database?.close();
       if (error instanceof WideSeekError) throw error;
       const corrupt = /not a database|malformed/.test(errorMessage(error));
-      throw new WideSeekError(
-        corrupt ? "WS_CORRUPT_FILE" : "WS_IO",
-        `${file}: cannot open the cache of web pages: ${errorMessage(error)}${corrupt ? hint : ""}`,
-        { op: "openLookupCache", details: { file }, cause: error },
-      );
+      const message = `${file}: cannot open the cache of ${contents}: ${errorMessage(error)}${corrupt ? hint : ""}`;
+      throw new WideSeekError(corrupt ? "WS_CORRUPT_FILE" : "WS_IO", message, { op, details: { file }, cause: error });
     }
   }
 
+  /** The JSON value of a key; undefined when there is none. Whoever reads it checks its form. */
   get(key: Uint8Array): unknown {
     return this.#orSkip(() => {
       const row = this.#statements.get.get(key) as { answer: string; stored: number; used: number } | undefined;
@@ -134,30 +139,41 @@ export class LookupCache implements Disposable {
   }
 }
 
-/** Key of a request: everything its answer depends on. */
-export function lookupKey(...parts: readonly (string | number)[]): Uint8Array {
-  return createHash("sha256").update(JSON.stringify(parts)).digest();
+/** Key of a request: the SHA-256 of everything its answer depends on, a JSON value, whatever the order of its keys. */
+export function contentKey(value: unknown): Uint8Array {
+  return createHash("sha256").update(JSON.stringify(value, sortedKeys)).digest();
 }
 
-const hint = "; delete it, or name another file in cache.file";
+function sortedKeys(_key: string, value: unknown): unknown {
+  if (typeof value !== "object" || value === null || Array.isArray(value)) return value;
+  return Object.fromEntries(Object.entries(value).sort(([a], [b]) => (a < b ? -1 : 1)));
+}
 
-function prepareTables(database: DatabaseSync, file: string): void {
+const hint = "; delete it, or name another file for the cache";
+
+/** Tells our files from other SQLite files, and those of different contents apart: 31 bits, as SQLite keeps them. */
+function applicationId(contents: string): number {
+  return createHash("sha256").update(`wideseek cache of ${contents}`).digest().readUInt32BE(0) >>> 1;
+}
+
+function prepareTables(database: DatabaseSync, file: string, contents: string): void {
   const read = (pragma: string): number => Number(Object.values(database.prepare(`PRAGMA ${pragma}`).get() ?? {})[0]);
+  const id = applicationId(contents);
   // Looked at before anything is written: the file may be somebody else's.
   const { tables } = database.prepare("SELECT count(*) AS tables FROM sqlite_schema").get() as { tables: number };
   if (tables > 0) {
     const found = read("user_version");
-    if (read("application_id") !== applicationId || found !== version) {
-      const message = `${file}: not a cache of web pages of version ${version} (got ${found})${hint}`;
-      throw new WideSeekError("WS_CORRUPT_FILE", message, { op: "openLookupCache", details: { file } });
+    if (read("application_id") !== id || found !== version) {
+      const message = `${file}: not a cache of ${contents} of version ${version} (got ${found})${hint}`;
+      throw new WideSeekError("WS_CORRUPT_FILE", message, { op: "openDiskCache", details: { file } });
     }
   }
   database.exec("PRAGMA journal_mode = WAL; PRAGMA synchronous = NORMAL; PRAGMA journal_size_limit = 16777216;");
   database.exec(`BEGIN IMMEDIATE;
-    CREATE TABLE IF NOT EXISTS lookups (key BLOB PRIMARY KEY, answer TEXT NOT NULL, bytes INTEGER NOT NULL,
+    CREATE TABLE IF NOT EXISTS answers (key BLOB PRIMARY KEY, answer TEXT NOT NULL, bytes INTEGER NOT NULL,
       stored REAL NOT NULL, used REAL NOT NULL) WITHOUT ROWID;
-    CREATE INDEX IF NOT EXISTS lookups_by_use ON lookups (used, bytes);
-    PRAGMA application_id = ${applicationId};
+    CREATE INDEX IF NOT EXISTS answers_by_use ON answers (used, bytes);
+    PRAGMA application_id = ${id};
     PRAGMA user_version = ${version};
     COMMIT;`);
 }

@@ -7,7 +7,7 @@ import { DatabaseSync } from "node:sqlite";
 import { promisify } from "node:util";
 import { WideSeekError } from "@wideseek/spec";
 import { afterEach, beforeEach, expect, test } from "vitest";
-import { LookupCache, lookupKey } from "./lookup-cache.ts";
+import { contentKey, DiskCache } from "./disk-cache.ts";
 
 let directory: string;
 let file: string;
@@ -17,42 +17,44 @@ beforeEach(() => {
 });
 afterEach(() => rmSync(directory, { recursive: true }));
 
-const limits = { maxBytes: 2 ** 20, maxAgeSeconds: 100 };
+const limits = { contents: "pages", maxBytes: 2 ** 20, maxAgeSeconds: 100 };
 
 test("what was put in comes out, until it is too old", () => {
   let now = 1000;
-  using cache = LookupCache.open(file, { ...limits, now: () => now });
-  cache.put(lookupKey("a", 1), { text: "蓝" });
-  expect(cache.get(lookupKey("a", 1))).toEqual({ text: "蓝" });
-  expect(cache.get(lookupKey("a", 2))).toBeUndefined();
+  using cache = DiskCache.open(file, { ...limits, now: () => now });
+  cache.put(contentKey(["a", 1]), { text: "蓝" });
+  expect(cache.get(contentKey(["a", 1]))).toEqual({ text: "蓝" });
+  expect(cache.get(contentKey(["a", 2]))).toBeUndefined();
   now = 1100;
-  expect(cache.get(lookupKey("a", 1))).toBeDefined();
+  expect(cache.get(contentKey(["a", 1]))).toBeDefined();
   now = 1101;
-  expect(cache.get(lookupKey("a", 1))).toBeUndefined();
-  cache.put(lookupKey("a", 1), { text: "new" });
-  expect(cache.get(lookupKey("a", 1))).toEqual({ text: "new" });
+  expect(cache.get(contentKey(["a", 1]))).toBeUndefined();
+  cache.put(contentKey(["a", 1]), { text: "new" });
+  expect(cache.get(contentKey(["a", 1]))).toEqual({ text: "new" });
 });
 
-test("parts of a key do not run into each other", () => {
-  expect(lookupKey("a", "bc")).not.toEqual(lookupKey("ab", "c"));
-  expect(lookupKey("a", 1)).not.toEqual(lookupKey("a", "1"));
+test("parts of a key do not run into each other, and the order of names does not matter", () => {
+  expect(contentKey(["a", "bc"])).not.toEqual(contentKey(["ab", "c"]));
+  expect(contentKey(["a", 1])).not.toEqual(contentKey(["a", "1"]));
+  expect(contentKey({ a: 1, b: { d: 1, c: 2 } })).toEqual(contentKey({ b: { c: 2, d: 1 }, a: 1 }));
 });
 
 test("stays within its size: what was not used longest goes, what is too large never comes in", () => {
   let now = 0;
-  using cache = LookupCache.open(file, { maxBytes: 100_000, maxAgeSeconds: 1e9, now: () => now });
-  for (let n = 0; n < 300; n += 1) {
+  using cache = DiskCache.open(file, { contents: "pages", maxBytes: 100_000, maxAgeSeconds: 1e9, now: () => now });
+  for (let n = 0; n < 1000; n += 1) {
     now += 4000;
-    cache.put(lookupKey(n), "x".repeat(1000));
-    cache.get(lookupKey(0));
+    cache.put(contentKey([n]), "x".repeat(1000));
+    cache.get(contentKey([0]));
   }
-  const kept = Array.from({ length: 300 }, (_, n) => n).filter((n) => cache.get(lookupKey(n)) !== undefined);
+  const kept = Array.from({ length: 1000 }, (_, n) => n).filter((n) => cache.get(contentKey([n])) !== undefined);
   expect(kept.length).toBeLessThan(100);
-  expect(kept).toContain(299);
+  expect(kept).toContain(999);
   expect(kept).toContain(0);
   expect(kept).not.toContain(1);
-  cache.put(lookupKey("large"), "x".repeat(50_000));
-  expect(cache.get(lookupKey("large"))).toBeUndefined();
+  expect(statSync(file).size).toBeLessThan(600_000);
+  cache.put(contentKey(["large"]), "x".repeat(50_000));
+  expect(cache.get(contentKey(["large"]))).toBeUndefined();
 });
 
 test.each([
@@ -65,10 +67,11 @@ test.each([
       other.close();
     },
   ],
+  ["a cache of something else", () => DiskCache.open(file, { ...limits, contents: "replies" })[Symbol.dispose]()],
   [
     "another version",
     () => {
-      LookupCache.open(file, limits)[Symbol.dispose]();
+      DiskCache.open(file, limits)[Symbol.dispose]();
       const other = new DatabaseSync(file);
       other.exec("PRAGMA user_version = 99");
       other.close();
@@ -77,17 +80,17 @@ test.each([
   [
     "a file that was cut",
     () => {
-      LookupCache.open(file, limits)[Symbol.dispose]();
+      DiskCache.open(file, limits)[Symbol.dispose]();
       writeFileSync(file, readFileSync(file).subarray(0, 5000));
     },
   ],
 ])("%s is one clear error, and stays as it was", (_, make) => {
-  LookupCache.open(path.join(directory, "deep", "other.sqlite"), limits)[Symbol.dispose]();
+  DiskCache.open(path.join(directory, "deep", "other.sqlite"), limits)[Symbol.dispose]();
   make();
   const before = readFileSync(file);
   const error = (() => {
     try {
-      LookupCache.open(file, limits);
+      DiskCache.open(file, limits);
     } catch (reason) {
       return reason;
     }
@@ -102,12 +105,13 @@ test.each([
 });
 
 test("a folder in its place is an error, a closed cache only misses", () => {
-  expect(() => LookupCache.open(directory, limits)).toThrow(/cannot open the cache/);
-  const cache = LookupCache.open(file, limits);
+  expect(() => DiskCache.open(directory, limits)).toThrow(/cannot open the cache/);
+  expect(() => DiskCache.open(file, { ...limits, maxBytes: 0 })).toThrow(/maxBytes is 0/);
+  const cache = DiskCache.open(file, limits);
   cache[Symbol.dispose]();
   cache[Symbol.dispose]();
-  cache.put(lookupKey("a"), 1);
-  expect(cache.get(lookupKey("a"))).toBeUndefined();
+  cache.put(contentKey(["a"]), 1);
+  expect(cache.get(contentKey(["a"]))).toBeUndefined();
   expect(statSync(file).size).toBeGreaterThan(0);
 });
 
@@ -123,6 +127,6 @@ test("several processes read and write it at once, and nothing is mixed up or lo
     // A write is left out when another process held the file too long; nothing else may be missing.
     expect(numKept).toBeGreaterThanOrEqual(150 - (numSkipped ?? 0));
   }
-  using cache = LookupCache.open(file, limits);
-  for (let number = 0; number < 4; number += 1) expect(cache.get(lookupKey("own", `${number}`, 149))).toBeDefined();
+  using cache = DiskCache.open(file, limits);
+  for (let number = 0; number < 4; number += 1) expect(cache.get(contentKey(["own", `${number}`, 149]))).toBeDefined();
 });
