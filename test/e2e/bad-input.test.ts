@@ -320,7 +320,7 @@ const cases: Case[] = [
   {
     name: "a world in a folder that exists",
     argv: ["world", "corpus", "--config", path.join(root, "configs/tiny-cpu.yaml")],
-    says: /^error WS_IO: corpus: /,
+    says: /^error WS_INVALID_ARGUMENT: corpus: is there already; name a new folder/,
   },
   { name: "a world from files", argv: ["world", "new", "--config", "run.yaml"], says: /data\.source is files/ },
 ];

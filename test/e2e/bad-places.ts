@@ -1,4 +1,4 @@
-// What a caller can get wrong about where a run looks things up, for bad-input.test.ts.
+// What a caller can get wrong about where things are looked up and written, for bad-input.test.ts.
 
 export interface BadPlace {
   name: string;
@@ -66,5 +66,15 @@ export const badPlaces = (set: (...settings: string[]) => string[]): BadPlace[] 
     name: "a recording that is none",
     argv: set("data.recording={file: train.jsonl}"),
     says: /^error WS_CORRUPT_FILE: train\.jsonl:1: not a recording/,
+  },
+  {
+    name: "an index where nothing can be made",
+    argv: ["index", "/proc/wideseek/index", "corpus/pages.jsonl"],
+    says: /^error WS_IO: \/proc\/wideseek\/index: .*; choose another folder/,
+  },
+  {
+    name: "an index among other files",
+    argv: ["index", ".", "corpus/pages.jsonl"],
+    says: /^error WS_INVALID_ARGUMENT: \.: holds other files \(.+\), no index; name a new folder/,
   },
 ];

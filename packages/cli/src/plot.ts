@@ -1,7 +1,8 @@
 // `plot`: figures and tables over several runs. Owns where they are written.
-import { mkdir, writeFile } from "node:fs/promises";
+import { writeFile } from "node:fs/promises";
 import path from "node:path";
 import { runFigures } from "@wideseek/core";
+import { makeFolder } from "@wideseek/core/tooling";
 import { Command } from "commander";
 
 export function plotCommand(): Command {
@@ -11,7 +12,7 @@ export function plotCommand(): Command {
     .requiredOption("--out <prefix>", "beginning of the files, e.g. figures/width- for figures/width-scores.svg")
     .action(async (directories: string[], { out }: { out: string }) => {
       const figures = await runFigures(directories);
-      await mkdir(path.dirname(`${out}x`), { recursive: true });
+      makeFolder(path.dirname(`${out}x`), `--out ${out}`);
       for (const { name, svg, table } of figures) {
         await writeFile(`${out}${name}.svg`, `${svg}\n`);
         await writeFile(`${out}${name}.md`, table);

@@ -1,5 +1,5 @@
 // What the command line needs beside the public face.
-export { errorMessage } from "@wideseek/spec";
+export { errorMessage, makeFolder } from "@wideseek/spec";
 export { type EmbeddedWorldFiles, embeddedWorld } from "./embedded-world.ts";
 export {
   type IndexCorpusOptions,
