@@ -18,7 +18,7 @@ export function compareCommand(): Command {
 }
 
 function formatComparison(comparison: Comparison & { evaluation: string }): string {
-  const { evaluation, baseline, scores, numUnpaired, samples } = comparison;
+  const { evaluation, baseline, scores, numUnpaired, numUnjudged, samples } = comparison;
   const rows = scores.map((score) => [
     measureTitle(score.measure, score.statistic, samples[score.run] ?? 0),
     score.run,
@@ -34,7 +34,10 @@ function formatComparison(comparison: Comparison & { evaluation: string }): stri
   const notes = Object.entries(numUnpaired)
     .filter(([, count]) => count > 0)
     .map(([run, count]) => `${run}: ${count} questions are not in both runs and left out`);
-  return [textTable([head, ...rows]), ...notes].join("\n");
+  const unjudged = Object.entries(numUnjudged)
+    .filter(([, count]) => count > 0)
+    .map(([run, count]) => `warning: ${run}: ${count} episodes not judged, which are no random part of all`);
+  return [textTable([head, ...rows]), ...notes, ...unjudged].join("\n");
 }
 
 const signed = (value: number): string => `${value < 0 ? "-" : "+"}${Math.abs(value).toFixed(3)}`;

@@ -1,10 +1,10 @@
 // Our figures beside the published ones: the table of a suite as data, Markdown and text. Owns no evaluation.
 import type { Suite, SuiteColumn } from "@wideseek/config";
-import type { EvaluationReport } from "@wideseek/eval";
+import { boundsMeaning, type Estimate, type EvaluationReport } from "@wideseek/eval";
 
 /** A figure in percent with its 95 % interval over tasks; null where the questions have no such measure. */
 export interface SuiteFigure {
-  ours: { mean: number; low: number; high: number } | null;
+  ours: { mean: number; low: number; high: number; bounds?: Estimate["bounds"] } | null;
   published: number | null;
 }
 
@@ -49,6 +49,8 @@ export interface SuiteReport {
   columns: { id: string; label: string }[];
   /** Models that the config puts in the place of the suite's, by name. */
   replaced: Readonly<Record<string, string>>;
+  /** True when the judge was asked and never gave a judgement. */
+  judgeFailed: boolean;
   rows: SuiteRowReport[];
 }
 
@@ -73,8 +75,9 @@ function figure({ measure, statistic, dataset }: SuiteColumn, report: Evaluation
   const only = dataset !== null && sets.size === 1 && sets.has(dataset) ? report.measures : undefined;
   const estimate = (dataset === null ? all : (ofSet ?? only))?.[measure]?.[statistic];
   if (estimate === undefined || !Number.isFinite(estimate.mean)) return null;
-  const { mean, low, high } = estimate;
-  return { mean: 100 * mean, low: 100 * low, high: 100 * high };
+  const { mean, low, high, bounds } = estimate;
+  const percent = bounds && { bounds: { low: 100 * bounds.low, high: 100 * bounds.high } };
+  return { mean: 100 * mean, low: 100 * low, high: 100 * high, ...percent };
 }
 
 export function rowCost({ statistics }: EvaluationReport): SuiteCost {
@@ -84,7 +87,8 @@ export function rowCost({ statistics }: EvaluationReport): SuiteCost {
 
 /** "40.1 (40.0)": ours, then the published figure; "-" for what there is not. */
 function cell({ ours, published }: SuiteFigure): string {
-  const text = ours === null ? "-" : ours.mean.toFixed(1);
+  const bounds = ours?.bounds && ` [${ours.bounds.low.toFixed(1)}–${ours.bounds.high.toFixed(1)}]`;
+  const text = ours === null ? "-" : `${ours.mean.toFixed(1)}${bounds ?? ""}`;
   return published === null ? text : `${text} (${published.toFixed(1)})`;
 }
 
@@ -149,6 +153,7 @@ function remarks({ rows, replaced }: SuiteReport): string[] {
   });
   return [
     ...stands,
+    ...(rows.some(({ numUnjudged }) => numUnjudged > 0) ? [boundsMeaning] : []),
     ...lines,
     ...rows.flatMap(({ system, id, note }) => (note === "" ? [] : [`${system} (${id}): ${note}`])),
   ];

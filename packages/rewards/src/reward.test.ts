@@ -127,6 +127,9 @@ describe("scoreEpisode", () => {
     for (const one of [episode(tableTask, { answer: full }), episode(qaTask, { answer: "\\boxed{Paris}" })]) {
       expect(await scoreEpisode(one, { judge })).toMatchObject({ judged: false, total: 0, reason: "judge llm: 503" });
     }
+    // What a rule says is known without it.
+    const reward = await scoreEpisode(episode(qaTask, { answer: "\\boxed{Paris or Rome}" }), { judge });
+    expect(reward.qa).toEqual({ exactMatch: 0, tokenF1: 0.5 });
   });
 
   it("throws an abort, wrong settings and wrong gold data", async () => {

@@ -37,7 +37,7 @@ type AnswerScore = Pick<RewardBreakdown, "score" | "table" | "qa"> | { rejected:
 
 /**
  * total = score + format + tool - length penalty; 0 when the lead did not answer or its answer has not the demanded form.
- * A judge that fails makes `judged` false; an abort and wrong gold data are thrown.
+ * A judge that fails makes `judged` false and leaves what needs none, `qa`; an abort and wrong gold data are thrown.
  */
 export async function scoreEpisode(episode: Episode, options: ScoreEpisodeOptions): Promise<RewardBreakdown> {
   const { judge, signal, columnRules, onTable, ...settings } = options;
@@ -60,7 +60,9 @@ export async function scoreEpisode(episode: Episode, options: ScoreEpisodeOption
         : await scoreQaAnswer(task, answer, checked, signal);
   } catch (error) {
     if (!(error instanceof WideSeekError && error.op === judgeOp)) throw error;
-    return { ...withoutReward(error.message), judged: false };
+    // What needs no judge is known all the same.
+    const qa = task.kind === "qa" ? qaScores(task, answer) : undefined;
+    return { ...withoutReward(error.message), judged: false, ...(qa !== undefined && { qa }) };
   }
   if ("rejected" in scored) return withoutReward(scored.rejected);
 
@@ -138,7 +140,13 @@ async function scoreQaAnswer(
   const boxed = extractBoxed(answer);
   if (boxed === undefined) return { rejected: "no \\boxed{} in the answer" };
   const score = await judge.gradeAnswer(task.question, task.answers, boxed, signal);
-  return { score, qa: { exactMatch: answerExactMatch(boxed, task.answers), tokenF1: tokenF1(boxed, task.answers) } };
+  return { score, qa: qaScores(task, answer) };
+}
+
+function qaScores({ answers }: QaTask, answer: string): RewardBreakdown["qa"] {
+  const boxed = extractBoxed(answer);
+  if (boxed === undefined) return undefined;
+  return { exactMatch: answerExactMatch(boxed, answers), tokenF1: tokenF1(boxed, answers) };
 }
 
 /** 0 up to the start, 1 from the end on, linear between. */
