@@ -1,7 +1,11 @@
 // What a caller can get wrong about where things are looked up and written, for bad-input.test.ts.
 
+import { writeFile } from "node:fs/promises";
+
 export interface BadPlace {
   name: string;
+  /** Makes the mistake in the current folder. */
+  prepare?: () => Promise<void>;
   argv: string[];
   says: RegExp;
 }
@@ -56,6 +60,16 @@ export const badPlaces = (set: (...settings: string[]) => string[]): BadPlace[] 
     name: "a model for summaries that is not there",
     argv: set("summary={kind: api, baseUrl: http://127.0.0.1:1/v1, model: m, maxAttempts: 1}"),
     says: /^error WS_IO: summary: http:\/\/127\.0\.0\.1:1\/v1 \(m\): connect ECONNREFUSED/,
+  },
+  {
+    name: "a training table without a column that it asks for",
+    prepare: () =>
+      writeFile(
+        "train.jsonl",
+        `${JSON.stringify({ question: "q", answer: "| River |\n|---|\n| Elbe |", unique_columns: ["River Name"] })}\n`,
+      ),
+    argv: set(),
+    says: /^error WS_INVALID_ARGUMENT: train\.jsonl:1: answer: the table has no column River Name; it has River\n/,
   },
   {
     name: "no recording to replay",
