@@ -72,6 +72,16 @@ export const badPlaces = (set: (...settings: string[]) => string[]): BadPlace[] 
     says: /^error WS_INVALID_ARGUMENT: train\.jsonl:1: answer: the table has no column River Name; it has River\n/,
   },
   {
+    name: "a run to compare that is none",
+    argv: ["compare", "no", "also-no"],
+    says: /^error WS_IO: compare: no: no run folder and no report of an evaluation/,
+  },
+  {
+    name: "a run to draw that is none",
+    argv: ["plot", "no", "--out", "figures/"],
+    says: /^error WS_IO: no: no run folder that can be read/,
+  },
+  {
     name: "no recording to replay",
     argv: set("data.recording={file: no.jsonl, mode: replay}"),
     says: /^error WS_IO: no\.jsonl: cannot open the recording/,

@@ -2,7 +2,7 @@
 import { writeFile } from "node:fs/promises";
 import path from "node:path";
 import { runFigures } from "@wideseek/core";
-import { makeFolder } from "@wideseek/core/tooling";
+import { atBoundary, makeFolder } from "@wideseek/core/tooling";
 import { Command } from "commander";
 
 export function plotCommand(): Command {
@@ -13,10 +13,12 @@ export function plotCommand(): Command {
     .action(async (directories: string[], { out }: { out: string }) => {
       const figures = await runFigures(directories);
       makeFolder(path.dirname(`${out}x`), `--out ${out}`);
-      for (const { name, svg, table } of figures) {
-        await writeFile(`${out}${name}.svg`, `${svg}\n`);
-        await writeFile(`${out}${name}.md`, table);
-        console.log(`${out}${name}.svg and .md\n${table}`);
-      }
+      await atBoundary("WS_IO", `--out ${out}`, async () => {
+        for (const { name, svg, table } of figures) {
+          await writeFile(`${out}${name}.svg`, `${svg}\n`);
+          await writeFile(`${out}${name}.md`, table);
+          console.log(`${out}${name}.svg and .md\n${table}`);
+        }
+      });
     });
 }

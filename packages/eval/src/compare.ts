@@ -150,7 +150,10 @@ export async function readComparable(paths: readonly string[]): Promise<{ evalua
 
 /** Name of the evaluation to the file of its report. */
 async function reportFiles(path: string): Promise<Map<string, string>> {
-  const facts = await atBoundary("WS_IO", "compare", () => stat(path));
+  const facts = await stat(path).catch((error: unknown) => {
+    const message = `compare: ${path}: no run folder and no report of an evaluation (${errorMessage(error)})`;
+    throw new WideSeekError("WS_IO", message, { op: "compare", cause: error });
+  });
   if (facts.isFile()) return new Map([[basename(path, ".json"), path]]);
   return new Map((await listEvaluations(path)).map((name) => [name, join(path, "eval", `${name}.json`)]));
 }

@@ -142,9 +142,7 @@ describe("scoreEpisode", () => {
       /formatReward/,
     );
     const broken = { ...tableTask, answer: "none" };
-    await expect(scoreEpisode(episode(broken, { answer: full }), options)).rejects.toThrow(
-      /task t1: answer: no table/,
-    );
+    await expect(scoreEpisode(episode(broken, { answer: full }), options)).rejects.toThrow(/task t1: answer: no table/);
   });
 });
 
