@@ -3,7 +3,7 @@ import type { RunConfig } from "@wideseek/config";
 import { generateQuestions, generateWorld, readTasks, taskPlace, type World } from "@wideseek/data";
 import { checkTableTask } from "@wideseek/rewards";
 import { type SearchBackend, type Task, WideSeekError } from "@wideseek/spec";
-import { CorpusIndex } from "@wideseek/tools";
+import { CorpusIndex, CountedBackend } from "@wideseek/tools";
 import { readBenchmarks } from "./benchmarks.ts";
 import { openPages } from "./open-pages.ts";
 
@@ -74,7 +74,7 @@ function data(
   { leftOut, heldOutFiles }: Pick<RunData, "leftOut" | "heldOutFiles"> = { leftOut: [], heldOutFiles: [] },
 ): RunData {
   return {
-    backend,
+    backend: new CountedBackend(backend),
     trainTasks,
     heldOutTasks,
     heldOutFiles,
