@@ -49,7 +49,7 @@ export const badPlaces = (set: (...settings: string[]) => string[]): BadPlace[] 
       "data.corpus=null",
       "data.mcp={server: {transport: stdio, command: ./no-such-program}, search: {tool: a}, access: {tool: b}}",
     ),
-    says: /^error WS_IO: MCP server \.\/no-such-program: /,
+    says: /^error WS_IO: MCP server \.\/no-such-program: no such program; see data\.mcp\.server\.command/,
   },
   {
     name: "a judge that is not there",
@@ -80,6 +80,21 @@ export const badPlaces = (set: (...settings: string[]) => string[]): BadPlace[] 
     name: "a run to draw that is none",
     argv: ["plot", "no", "--out", "figures/"],
     says: /^error WS_IO: no: no run folder that can be read/,
+  },
+  {
+    name: "a search server that is not there",
+    argv: set("data.corpus=null", "data.searchServer=http://127.0.0.1:1"),
+    says: /^error WS_IO: data\.searchServer: .*; is it started \(`wideseek tools serve`\), and the address right\?/,
+  },
+  {
+    name: "a server of nothing",
+    argv: ["tools", "serve"],
+    says: /^error WS_INVALID_ARGUMENT: name what is served: --index PATH/,
+  },
+  {
+    name: "a setting by the beginning of its name",
+    argv: set("run.dir=out"),
+    says: /run\.dir: unknown key; did you mean directory\?/,
   },
   {
     name: "no recording to replay",
