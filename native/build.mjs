@@ -69,7 +69,19 @@ let begun = 0;
 function announce() {
   if (begun > 0) return;
   begun = performance.now();
-  console.error("compiling the native engine, once; a few minutes");
+  console.error("compiling the native engine, once; some three minutes on two free cores");
+}
+
+let shown = 0;
+/** One line that is rewritten on a terminal; elsewhere one for every tenth part. Ninja says "[3/120]", make "[  2%]". */
+function showProgress(text) {
+  const [, done, total, share] = [...text.matchAll(/^\[ *(?:(\d+)\/(\d+)|(\d+)%)\]/gm)].at(-1) ?? [];
+  const percent = Math.floor(share ?? (100 * done) / total);
+  if (Number.isNaN(percent) || begun === 0) return;
+  if (process.stderr.isTTY) process.stderr.write(`\rcompiled ${percent} %${percent === 100 ? "\n" : ""}`);
+  else if (percent >= shown + 10) console.error(`compiled ${percent} %`);
+  else return;
+  shown = percent;
 }
 
 const log = [];
@@ -78,6 +90,7 @@ for (const stream of [build.stdout, build.stderr]) {
     log.push(text);
     // Ninja and make both name each object so; when all is up to date there is none.
     if (/Building \w+ object/.test(text)) announce();
+    showProgress(text);
   });
 }
 // Ninja names an object when it is finished, which is late for the first one.

@@ -1,4 +1,6 @@
 // Where the compiled addon lies; loading it is the engine package's job.
 import { fileURLToPath } from "node:url";
 
-export const addonPath = fileURLToPath(new URL("./build/Release/wideseek.node", import.meta.url));
+const path = fileURLToPath(new URL("./build/Release/wideseek.node", import.meta.url));
+
+export const addonPath = () => path;

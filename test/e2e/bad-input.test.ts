@@ -118,7 +118,7 @@ const cases: Case[] = [
   { name: "a missing argument", argv: ["inspect"], says: /missing required argument 'run'/ },
   { name: "an extra argument", argv: ["train", "fast"], says: /too many arguments/ },
   // Config file
-  { name: "a config that is missing", argv: ["train", "--config", "no.yaml"], says: /^error WS_IO: no\.yaml: / },
+  { name: "a config that is missing", argv: ["train", "--config", "no.yaml"], says: /no\.yaml: .*name a YAML/ },
   { name: "a folder as config", argv: ["train", "--config", "corpus"], says: /^error WS_IO: corpus: / },
   { name: "broken YAML", yaml: "train: [1\n", says: /run\.yaml:\d+: broken YAML/ },
   { name: "a key given twice", yaml: "train:\n  steps: 1\n  steps: 2\n", says: /run\.yaml:3: broken YAML/ },
@@ -320,7 +320,7 @@ const cases: Case[] = [
   {
     name: "a world in a folder that exists",
     argv: ["world", "corpus", "--config", path.join(root, "configs/tiny-cpu.yaml")],
-    says: /^error WS_IO: corpus: /,
+    says: /^error WS_INVALID_ARGUMENT: corpus: is there already; name a new folder/,
   },
   { name: "a world from files", argv: ["world", "new", "--config", "run.yaml"], says: /data\.source is files/ },
 ];

@@ -1,7 +1,11 @@
-// What a caller can get wrong about where a run looks things up, for bad-input.test.ts.
+// What a caller can get wrong about where things are looked up and written, for bad-input.test.ts.
+
+import { writeFile } from "node:fs/promises";
 
 export interface BadPlace {
   name: string;
+  /** Makes the mistake in the current folder. */
+  prepare?: () => Promise<void>;
   argv: string[];
   says: RegExp;
 }
@@ -45,7 +49,7 @@ export const badPlaces = (set: (...settings: string[]) => string[]): BadPlace[] 
       "data.corpus=null",
       "data.mcp={server: {transport: stdio, command: ./no-such-program}, search: {tool: a}, access: {tool: b}}",
     ),
-    says: /^error WS_IO: MCP server \.\/no-such-program: /,
+    says: /^error WS_IO: MCP server \.\/no-such-program: no such program; see data\.mcp\.server\.command/,
   },
   {
     name: "a judge that is not there",
@@ -58,6 +62,41 @@ export const badPlaces = (set: (...settings: string[]) => string[]): BadPlace[] 
     says: /^error WS_IO: summary: http:\/\/127\.0\.0\.1:1\/v1 \(m\): connect ECONNREFUSED/,
   },
   {
+    name: "a training table without a column that it asks for",
+    prepare: () =>
+      writeFile(
+        "train.jsonl",
+        `${JSON.stringify({ question: "q", answer: "| River |\n|---|\n| Elbe |", unique_columns: ["River Name"] })}\n`,
+      ),
+    argv: set(),
+    says: /^error WS_INVALID_ARGUMENT: train\.jsonl:1: answer: the table has no column River Name; it has River\n/,
+  },
+  {
+    name: "a run to compare that is none",
+    argv: ["compare", "no", "also-no"],
+    says: /^error WS_IO: compare: no: no run folder and no report of an evaluation/,
+  },
+  {
+    name: "a run to draw that is none",
+    argv: ["plot", "no", "--out", "figures/"],
+    says: /^error WS_IO: no: no run folder that can be read/,
+  },
+  {
+    name: "a search server that is not there",
+    argv: set("data.corpus=null", "data.searchServer=http://127.0.0.1:1"),
+    says: /^error WS_IO: data\.searchServer: .*; is it started \(`wideseek tools serve`\), and the address right\?/,
+  },
+  {
+    name: "a server of nothing",
+    argv: ["tools", "serve"],
+    says: /^error WS_INVALID_ARGUMENT: name what is served: --index PATH/,
+  },
+  {
+    name: "a setting by the beginning of its name",
+    argv: set("run.dir=out"),
+    says: /run\.dir: unknown key; did you mean directory\?/,
+  },
+  {
     name: "no recording to replay",
     argv: set("data.recording={file: no.jsonl, mode: replay}"),
     says: /^error WS_IO: no\.jsonl: cannot open the recording/,
@@ -66,5 +105,15 @@ export const badPlaces = (set: (...settings: string[]) => string[]): BadPlace[] 
     name: "a recording that is none",
     argv: set("data.recording={file: train.jsonl}"),
     says: /^error WS_CORRUPT_FILE: train\.jsonl:1: not a recording/,
+  },
+  {
+    name: "an index where nothing can be made",
+    argv: ["index", "/proc/wideseek/index", "corpus/pages.jsonl"],
+    says: /^error WS_IO: \/proc\/wideseek\/index: .*; choose another folder/,
+  },
+  {
+    name: "an index among other files",
+    argv: ["index", ".", "corpus/pages.jsonl"],
+    says: /^error WS_INVALID_ARGUMENT: \.: holds other files \(.+\), no index; name a new folder/,
   },
 ];

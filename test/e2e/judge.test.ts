@@ -141,7 +141,10 @@ describe("a judge behind an API", () => {
       index === 0 ? "ready" : { fault: "status", status: 503, body: `down, ${KEY}` },
     );
     const { code, said } = await run("eval", ...api(server), "judge.maxAttempts=1", "judge.deadlineSeconds=1");
-    expect(code).toBe(0);
+    expect(said).toMatch(/^failed: the judge gave no judgement at all.*eval --resume/m);
+    expect(said).toMatch(/^(item F1|fact) avg@1 +[\d.-]+ \[0\.\d+–[01]\.\d+\]$/m);
+    expect(said).toMatch(/^warning: In brackets: /m);
+    expect(code).toBe(1);
     const report = await evaluation();
     expect(report.numUnjudged).toBeGreaterThan(0);
     const text = (await files()).get("run/eval/mas.json") ?? "";
@@ -208,7 +211,7 @@ describe("a judge behind an API", () => {
 });
 
 describe("a judge on our own engine", () => {
-  it("that cannot judge leaves episodes without judgement, and the run ends well", async () => {
+  it("that cannot judge leaves episodes without judgement: the run comes to its end, and says so", async () => {
     const local = [
       "judge.kind=local",
       "judge.directory=models/wideseek-tiny",
@@ -217,7 +220,8 @@ describe("a judge on our own engine", () => {
     ];
     const { code, said } = await run("eval", ...local, "judge.maxReadings=1", "eval.maxTasks=3");
     expect(said).not.toMatch(/^error/m);
-    expect(code).toBe(0);
+    expect(said).toMatch(/^failed: the judge gave no judgement at all/m);
+    expect(code).toBe(1);
     expect(said).toMatch(/judge models\/wideseek-tiny: \d+ calls/);
     expect((await evaluation()).numEpisodes).toBe(3);
   });

@@ -104,7 +104,7 @@ test.each([
     ["index", "DIR", "CORPUS", "--qdrant", "http://127.0.0.1:9", "--encoder", "nothing"],
     "nothing/model.onnx: no such file",
   ],
-  [["tools", "serve"], "index: missing"],
+  [["tools", "serve"], "name what is served: --index PATH"],
   [["tools", "serve", "--index", "nothing"], "nothing: no such index"],
   [["tools", "serve", "--index", "CORPUS", "--mode", "fast"], 'mode: must be one of "bm25", "dense", "hybrid"'],
   [["tools", "serve", "--index", "CORPUS", "--set", "limits.maxQuerys=3"], "did you mean maxQueries"],

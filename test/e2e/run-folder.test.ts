@@ -118,6 +118,29 @@ describe("a run folder", () => {
     );
   });
 
+  it("keeps the samples and the episodes of its evaluation", async () => {
+    expect(await begin("eval", "--set", "eval.samples=2", "--set", "eval.workflows=[mas, sa]")).toMatchObject({
+      code: 0,
+    });
+    await refuses(/^error WS_INVALID_ARGUMENT: out: the evaluation there has more: eval\.samples: 2 -> 1; /, () =>
+      run("eval", "--resume", "out", "--set", "eval.samples=1"),
+    );
+    await refuses(/^error WS_INVALID_ARGUMENT: out: several evaluations; name one by --evaluation: mas, sa/, () =>
+      run("inspect", "out"),
+    );
+    await refuses(/^error WS_INVALID_ARGUMENT: out: no evaluation mass; name one by --evaluation: mas, sa/, () =>
+      run("inspect", "out", "--evaluation", "mass"),
+    );
+    expect(await run("inspect", "out", "--evaluation", "sa")).toEqual({ code: 0, stderr: "" });
+    await rm("out/eval/sa.episodes.jsonl");
+    expect(await run("inspect", "out")).toEqual({ code: 0, stderr: "" });
+    await refuses(/^error WS_INVALID_ARGUMENT: out\/report\.html: no file of traces/, () =>
+      run("inspect", "out/report.html"),
+    );
+    const missing = /^error WS_INVALID_ARGUMENT: --json no\/x\.json: there is no folder /;
+    await refuses(missing, () => run("compare", "out/eval/mas.json", "out/eval/sa.json", "--json", "no/x.json"));
+  });
+
   it.each([
     ["train", "train.groupSize=3", "train.groupSize: 2 -> 3"],
     ["cold-start", "coldStart.learningRate=0.5", "coldStart.learningRate: 0.001 -> 0.5"],

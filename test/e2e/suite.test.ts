@@ -69,11 +69,11 @@ describe("paper-table1", () => {
       expect(row.cost?.promptTokens, row.id).toBeGreaterThan(100);
     }
     expect(report.rows.find(({ id }) => id === "agentflow-7b")?.figures["row-max"]?.published).toBe(20.2);
-    expect(first.out).toMatch(/MiroFlow-8B played by scripted-miroflow +several agents +\d+\.\d \(23\.7\)/);
+    expect(first.out).toMatch(/MiroFlow-8B +several agents +scripted-miroflow +\d+\.\d† \(23\.7\)/);
     expect(first.out).toContain("questions of the embedded world, so not those of the paper");
     expect(first.out).toContain("the model owl_8b is scripted-owl at");
     expect(await readFile(path.join(folder, "suite.md"), "utf8")).toContain(
-      "| Search-R1-7B played by scripted-search-r1 | single agent |",
+      "| Search-R1-7B | single agent | scripted-search-r1 |",
     );
     const figure = await readFile(path.join(folder, "suite.svg"), "utf8");
     for (const text of [">miroflow-8b<", ">23.7<", ">ours<", ">published<"]) expect(figure).toContain(text);
@@ -146,6 +146,15 @@ describe("paper-table1", () => {
     });
   });
 
+  it("fails when no row could run, and names the config with which rows do", async () => {
+    const folder = path.join(directory, "none");
+    const model = 'suite.models.wideseek_r1_4b={"kind": "local", "directory": "models/none"}';
+    const rows = ["--suite", "paper-table1", "--rows", "wideseek-r1-4b", "--config", config, "--run-dir", folder];
+    const { code, error } = await run(...rows, ...sets(...small, model));
+    expect(code).toBe(1);
+    expect(error).toMatch(/^failed: no row could run: .*suite\.models.*configs\/suite-embedded\.yaml/m);
+  });
+
   it("says what is missing, and a dead endpoint stops no other row", async () => {
     const folder = path.join(directory, "missing");
     vi.stubEnv("NOT_THERE_KEY", undefined);
@@ -203,7 +212,7 @@ it("paper-table2 scores single facts, average and sets", async () => {
     expect(status, id).toBe("done");
     if (!workflow.endsWith("seek")) expect(figures.average?.ours?.mean, id).toBe(100);
   }
-  expect(out).toMatch(/WideSeek-R1-4B played by \S+ +several agents +\d+\.\d \(59\.0\) +- \(56\.1\)/);
+  expect(out).toMatch(/WideSeek-R1-4B +several agents +\S+ +\d+\.\d \(59\.0\) +- \(56\.1\)/);
 });
 
 it("lead and subagents on two engines with equal weights do what they do on one", async () => {

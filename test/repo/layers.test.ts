@@ -86,6 +86,11 @@ describe("TypeScript", () => {
     expect(wrong).toEqual([]);
   });
 
+  test("folders are made by makeFolder: a recursive mkdir never ends under /proc", () => {
+    const wrong = typeScript.filter(({ path, text }) => !isTest(path) && /mkdir\w*\([^;]*recursive/.test(text));
+    expect(wrong.map(({ path }) => path)).toEqual([]);
+  });
+
   test("no import cycles", () => {
     const graph = new Map(
       typeScript.map(({ path, text }) => [

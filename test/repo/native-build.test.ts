@@ -27,7 +27,7 @@ async function build(cmakeJs: string): Promise<{ status: number | null; stdout: 
   return spawnSync(process.execPath, [path.join(directory, "build.mjs")], { encoding: "utf8", env });
 }
 
-const compiling = "compiling the native engine, once; a few minutes\n";
+const compiling = "compiling the native engine, once; some three minutes on two free cores\n";
 const configured = (): Promise<void> => writeFile(path.join(directory, "build/build.ninja"), "");
 
 test("nothing is said when all is up to date", async () => {
@@ -44,6 +44,14 @@ test.each(["[1/30] Building CXX object a.cc.o", "[  3%] Building CUDA object a.c
     expect(stderr.replace(/\d+ s\n$/, "")).toBe(`${compiling}compiled the native engine in `);
   },
 );
+
+test.each([
+  ["[3/120] Building CXX object a.cc.o\n[12/120] Building CXX object b.cc.o", 10],
+  ["[  3%] Building CUDA object a.cu.o\n[ 42%] Building CUDA object b.cu.o", 42],
+])("%j shows how far it is", async (lines, percent) => {
+  const { stderr } = await build(`console.log(${JSON.stringify(lines)})`);
+  expect(stderr).toContain(`${compiling}compiled ${percent} %\ncompiled the native`);
+});
 
 test("a first build is announced before it begins, and its log is shown when it fails", async () => {
   const { status, stderr } = await build("console.log('a.cc:1: error'); process.exit(1)");

@@ -1,10 +1,9 @@
 // Answers on disk, shared by processes: one SQLite file in WAL mode. Owns the file, its size and the age of what is in it;
 // what is worth keeping, and under which key, is decided elsewhere.
 import { createHash } from "node:crypto";
-import { mkdirSync } from "node:fs";
 import { dirname } from "node:path";
 import { DatabaseSync, type StatementSync } from "node:sqlite";
-import { errorMessage, WideSeekError } from "@wideseek/spec";
+import { errorMessage, makeFolder, WideSeekError } from "@wideseek/spec";
 
 export interface DiskCacheOptions {
   /** What it holds, in the plural: "web pages". A file that holds something else is refused. */
@@ -68,7 +67,7 @@ export class DiskCache implements Disposable {
     }
     let database: DatabaseSync | undefined;
     try {
-      mkdirSync(dirname(file), { recursive: true });
+      makeFolder(dirname(file), file);
       // Another process may be making the tables at this moment: opening waits longer than reading.
       database = new DatabaseSync(file, { timeout: 10_000 });
       prepareTables(database, file, contents);

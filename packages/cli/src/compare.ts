@@ -1,6 +1,9 @@
 // `compare`: runs beside a first one, question by question. Owns the layout, no statistics.
+import { existsSync, statSync } from "node:fs";
 import { writeFile } from "node:fs/promises";
-import { type Comparison, compareRuns, measureTitle, readComparable } from "@wideseek/core";
+import path from "node:path";
+import { type Comparison, compareRuns, measureTitle, readComparable, WideSeekError } from "@wideseek/core";
+import { atBoundary } from "@wideseek/core/tooling";
 import { Command } from "commander";
 import { textTable } from "./text-table.ts";
 
@@ -10,15 +13,31 @@ export function compareCommand(): Command {
     .argument("<run...>", "run folders, or reports RUN/eval/NAME.json; the first is what the others are compared with")
     .option("--json <file>", "write everything as JSON too")
     .action(async (paths: string[], flags: { json?: string }) => {
+      if (flags.json !== undefined) checkFile(flags.json);
       const found = await readComparable(paths);
       const comparisons = found.map(({ evaluation, runs }) => ({ evaluation, ...compareRuns(runs) }));
       for (const comparison of comparisons) console.log(formatComparison(comparison));
-      if (flags.json !== undefined) await writeFile(flags.json, `${JSON.stringify(comparisons, null, 2)}\n`);
+      if (flags.json !== undefined) {
+        const text = `${JSON.stringify(comparisons, null, 2)}\n`;
+        await atBoundary("WS_IO", `--json ${flags.json}`, () => writeFile(flags.json as string, text));
+      }
     });
 }
 
+/** Before anything is read: the table would be printed, and the file not there. */
+function checkFile(file: string): void {
+  const folder = path.dirname(path.resolve(file));
+  const problem = !existsSync(folder)
+    ? `there is no folder ${folder}`
+    : existsSync(file) && statSync(file).isDirectory()
+      ? "that is a folder"
+      : undefined;
+  if (problem === undefined) return;
+  throw new WideSeekError("WS_INVALID_ARGUMENT", `--json ${file}: ${problem}; name a file in a folder that is there`);
+}
+
 function formatComparison(comparison: Comparison & { evaluation: string }): string {
-  const { evaluation, baseline, scores, numUnpaired, samples } = comparison;
+  const { evaluation, baseline, scores, numUnpaired, numUnjudged, samples } = comparison;
   const rows = scores.map((score) => [
     measureTitle(score.measure, score.statistic, samples[score.run] ?? 0),
     score.run,
@@ -34,7 +53,10 @@ function formatComparison(comparison: Comparison & { evaluation: string }): stri
   const notes = Object.entries(numUnpaired)
     .filter(([, count]) => count > 0)
     .map(([run, count]) => `${run}: ${count} questions are not in both runs and left out`);
-  return [textTable([head, ...rows]), ...notes].join("\n");
+  const unjudged = Object.entries(numUnjudged)
+    .filter(([, count]) => count > 0)
+    .map(([run, count]) => `warning: ${run}: ${count} episodes not judged, which are no random part of all`);
+  return [textTable([head, ...rows]), ...notes, ...unjudged].join("\n");
 }
 
 const signed = (value: number): string => `${value < 0 ? "-" : "+"}${Math.abs(value).toFixed(3)}`;

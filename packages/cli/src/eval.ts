@@ -1,5 +1,6 @@
 // `eval`: held-out scores of a model and its sweeps. Owns the printed summary.
 import type { Command } from "commander";
+import { FailedRun, judgeFailure } from "./failed-run.ts";
 import { invalid, type RunFlags, runCommand, withResumeFlag, withRun } from "./run-options.ts";
 import { scoreTable } from "./score-table.ts";
 import { runSuiteCommand } from "./suite.ts";
@@ -25,16 +26,10 @@ export function evalCommand(): Command {
       await withRun("eval", { ...flags, set }, async (run) => {
         const results = await run.evaluate();
         console.log(scoreTable(results));
-        for (const { name, report } of results) {
-          if (report.numUnjudged > 0) {
-            console.log(
-              `${name}: ${report.numUnjudged} of ${report.numEpisodes} episodes not judged, in no score; see the report`,
-            );
-          }
-        }
         const figures = results.flatMap(({ figures }) => figures);
         for (const figure of figures) console.log(`figure: ${figure}`);
         console.log(`report: ${run.directory}/report.html`);
+        if (results.some(({ judgeFailed }) => judgeFailed)) throw new FailedRun(judgeFailure(run.directory));
       });
     });
 }

@@ -1,5 +1,5 @@
 // `inspect`: recorded episodes, readable in a terminal. Owns the layout, not the trace format.
-import { createReadStream, existsSync, statSync } from "node:fs";
+import { createReadStream, existsSync, readdirSync, statSync } from "node:fs";
 import path from "node:path";
 import { createInterface } from "node:readline";
 import { type EpisodeTrace, WideSeekError } from "@wideseek/core";
@@ -9,9 +9,12 @@ interface InspectFlags {
   step?: string;
   task?: string;
   sample?: string;
+  evaluation?: string;
   full?: boolean;
 }
 
+/** Of the traces of an evaluation. */
+const ENDING = ".episodes.jsonl";
 /** Characters of a given segment that are shown without --full. */
 const GIVEN_CHARACTERS = 600;
 
@@ -22,13 +25,31 @@ export function inspectCommand(): Command {
     .option("--step <number>", "step of the episode; default: the last one recorded")
     .option("--task <id>", "instance id of the question")
     .option("--sample <number>", "index within the group")
+    .option("--evaluation <name>", "an evaluation of the run, e.g. mas; default: what was trained on, or the only one")
     .option("--full", "show given text uncut")
     .action(async (run: string, flags: InspectFlags) => {
-      const file = existsSync(run) && statSync(run).isDirectory() ? path.join(run, "episodes.jsonl") : run;
-      if (!existsSync(file)) throw new WideSeekError("WS_IO", `${file}: no such file of traces`);
-      const trace = await findTrace(file, flags);
+      const trace = await findTrace(tracesOf(run, flags.evaluation), flags);
       console.log(formatTrace(trace, flags.full ?? false));
     });
+}
+
+/** The file that is named, or that of a run: its training, else its only evaluation. */
+function tracesOf(run: string, evaluation: string | undefined): string {
+  if (!existsSync(run)) throw new WideSeekError("WS_IO", `${run}: no such run folder and no such file of traces`);
+  if (!statSync(run).isDirectory()) {
+    if (/\.jsonl$/.test(run)) return run;
+    throw new WideSeekError("WS_INVALID_ARGUMENT", `${run}: no file of traces (.jsonl); name the run folder`);
+  }
+  const training = path.join(run, "episodes.jsonl");
+  if (evaluation === undefined && existsSync(training)) return training;
+  const folder = path.join(run, "eval");
+  const files = existsSync(folder) ? readdirSync(folder).sort() : [];
+  const names = files.filter((file) => file.endsWith(ENDING)).map((file) => file.slice(0, -ENDING.length));
+  const chosen = evaluation ?? (names.length === 1 ? names[0] : undefined);
+  if (chosen !== undefined && names.includes(chosen)) return path.join(folder, `${chosen}${ENDING}`);
+  if (names.length === 0) throw new WideSeekError("WS_INVALID_ARGUMENT", `${run}: no recorded episodes there`);
+  const problem = evaluation === undefined ? "several evaluations" : `no evaluation ${evaluation}`;
+  throw new WideSeekError("WS_INVALID_ARGUMENT", `${run}: ${problem}; name one by --evaluation: ${names.join(", ")}`);
 }
 
 /** The first episode that fits, or of the last step when none is named. */

@@ -5,12 +5,12 @@ import { Command, CommanderError } from "commander";
 import { coldStartCommand } from "./cold-start.ts";
 import { compareCommand } from "./compare.ts";
 import { evalCommand } from "./eval.ts";
+import { FailedRun } from "./failed-run.ts";
 import { indexCommand } from "./index-corpus.ts";
 import { inspectCommand } from "./inspect.ts";
 import { judgeAgreementCommand } from "./judge-agreement.ts";
 import { plotCommand } from "./plot.ts";
 import { StopRequest } from "./stop.ts";
-import { FailedRows } from "./suite.ts";
 import { toolsCommand } from "./tools.ts";
 import { trainCommand } from "./train.ts";
 import { worldCommand } from "./world.ts";
@@ -63,7 +63,7 @@ function report(error: unknown, debug: boolean): number {
     process.stderr.write(`stopped: ${error.message}\n`);
     return STOPPED;
   }
-  if (error instanceof FailedRows) {
+  if (error instanceof FailedRun) {
     process.stderr.write(`failed: ${error.message}\n`);
     return 1;
   }

@@ -1,5 +1,6 @@
 // Scores of evaluations as a table for the terminal. Owns no numbers.
 import type { EvaluationResult } from "@wideseek/core";
+import { boundsMeaning, boundsText, isShown } from "@wideseek/core/tooling";
 import { textTable } from "./text-table.ts";
 
 const ROWS = [
@@ -30,11 +31,18 @@ export function scoreTable(results: readonly Pick<EvaluationResult, "name" | "re
   });
   const k = results[0]?.report.samples ?? 0;
   const rows = ROWS.flatMap(([label, measure, statistic]) => {
-    const values = columns.map(({ measures }) => measures[measure]?.[statistic].mean);
-    if (!values.some(isNumber)) return [];
-    return [[`${label} ${statistic}@${k}`, ...values.map((value) => (isNumber(value) ? value.toFixed(3) : "-"))]];
+    const estimates = columns.map(({ measures }) => measures[measure]?.[statistic]);
+    if (!estimates.some(isShown)) return [];
+    const cells = estimates.map((estimate) => {
+      const { mean = Number.NaN, bounds } = estimate ?? {};
+      const score = Number.isFinite(mean) ? mean.toFixed(3) : "-";
+      return bounds ? `${score} ${boundsText(bounds)}` : score;
+    });
+    return [[`${label} ${statistic}@${k}`, ...cells]];
   });
-  return textTable([["held-out", ...columns.map(({ title }) => title)], ...rows]);
+  const unjudged = results.flatMap(({ name, report: { numUnjudged, numEpisodes } }) =>
+    numUnjudged > 0 ? [`${name}: ${numUnjudged} of ${numEpisodes} episodes not judged; see the report`] : [],
+  );
+  const table = textTable([["held-out", ...columns.map(({ title }) => title)], ...rows]);
+  return [table, ...unjudged, ...(unjudged.length > 0 ? [`warning: ${boundsMeaning}`] : [])].join("\n");
 }
-
-const isNumber = (value: number | undefined): value is number => value !== undefined && Number.isFinite(value);

@@ -1,6 +1,6 @@
 // `tools serve`: the retrieval server. Owns flags and what is printed.
 import { loadRetrievalService, startRetrievalService } from "@wideseek/core/tooling";
-import { Command } from "commander";
+import { Command, InvalidArgumentError } from "commander";
 import { stopOnSignal } from "./stop.ts";
 
 interface ServeFlags {
@@ -29,6 +29,9 @@ export function toolsCommand(): Command {
         if (value === undefined) return [];
         return [`${key}=${key === "port" ? value : JSON.stringify(value)}`];
       });
+      if (config === undefined && ![...short, ...set].some((setting) => setting.startsWith("index="))) {
+        throw new InvalidArgumentError("name what is served: --index PATH, made by `wideseek index`");
+      }
       const options = await loadRetrievalService({ file: config, overrides: [...short, ...set] });
       const server = await startRetrievalService(options);
       try {

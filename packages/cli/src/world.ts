@@ -2,7 +2,7 @@
 import { mkdir, writeFile } from "node:fs/promises";
 import path from "node:path";
 import { loadConfig, WideSeekError } from "@wideseek/core";
-import { embeddedWorld } from "@wideseek/core/tooling";
+import { embeddedWorld, makeFolder } from "@wideseek/core/tooling";
 import { Command } from "commander";
 
 export function worldCommand(): Command {
@@ -18,7 +18,7 @@ export function worldCommand(): Command {
         throw new WideSeekError("WS_INVALID_ARGUMENT", `${flags.config}: data.source is ${data.source}, not embedded`);
       }
       const { pages, train, heldOut } = embeddedWorld(data);
-      await makeNew(directory);
+      makeNew(directory);
       await mkdir(path.join(directory, "corpus"));
       await writeFile(path.join(directory, "corpus", "pages.jsonl"), pages);
       await writeFile(path.join(directory, "train.jsonl"), train);
@@ -27,13 +27,7 @@ export function worldCommand(): Command {
     });
 }
 
-async function makeNew(directory: string): Promise<void> {
-  try {
-    await mkdir(path.dirname(directory), { recursive: true });
-    await mkdir(directory);
-  } catch (error) {
-    throw new WideSeekError("WS_IO", `${directory}: cannot make this folder new: ${(error as Error).message}`, {
-      cause: error,
-    });
-  }
+function makeNew(directory: string): void {
+  if (makeFolder(directory).length > 0) return;
+  throw new WideSeekError("WS_INVALID_ARGUMENT", `${directory}: is there already; name a new folder`);
 }

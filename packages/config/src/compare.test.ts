@@ -1,5 +1,5 @@
 import { describe, expect, it } from "vitest";
-import { changedEvaluation, changedSettings } from "./compare.ts";
+import { changedEvaluation, changedSettings, shrunkEvaluation } from "./compare.ts";
 import { hashConfig, loadConfig } from "./load.ts";
 
 const changes = async (before: string[], after: string[]): Promise<string[]> =>
@@ -55,5 +55,12 @@ describe("changedEvaluation", () => {
       "train.steps=7",
     ];
     expect(await evaluation(free)).toEqual([]);
+    const shrunk = async (before: string[], after: string[]): Promise<string[]> =>
+      shrunkEvaluation(await loadConfig({ overrides: before }), await loadConfig({ overrides: after }));
+    expect(await shrunk(["eval.maxTasks=3"], ["eval.samples=8", "eval.maxTasks=0"])).toEqual([]);
+    expect(await shrunk(["eval.samples=8", "eval.maxTasks=0"], ["eval.maxTasks=3", "eval.samples=4"])).toEqual([
+      "eval.samples: 8 -> 4",
+      "eval.maxTasks: 0 -> 3",
+    ]);
   });
 });

@@ -64,6 +64,15 @@ export function changedEvaluation(before: RunConfig, after: RunConfig): string[]
   });
 }
 
+/** A line for each setting by which the second evaluation would drop finished episodes of the first. */
+export function shrunkEvaluation({ eval: before }: RunConfig, { eval: after }: RunConfig): string[] {
+  const all = (maxTasks: number): number => (maxTasks === 0 ? Number.POSITIVE_INFINITY : maxTasks);
+  return [
+    ...(after.samples < before.samples ? [`eval.samples: ${before.samples} -> ${after.samples}`] : []),
+    ...(all(after.maxTasks) < all(before.maxTasks) ? [`eval.maxTasks: ${before.maxTasks} -> ${after.maxTasks}`] : []),
+  ];
+}
+
 /** A line for each setting that results depend on and that differs: "train.groupSize: 2 -> 3". */
 export function changedSettings(before: RunConfig, after: RunConfig): string[] {
   return changes(before, after, (config) => leaves(resultSettings(config)));

@@ -1,5 +1,5 @@
 export * from "./chat-models.ts";
-export { changedEvaluation, changedSettings } from "./compare.ts";
+export { changedEvaluation, changedSettings, shrunkEvaluation } from "./compare.ts";
 export * from "./load.ts";
 export { loadSuite, parseSuite } from "./load-suite.ts";
 export * from "./schema.ts";

@@ -60,7 +60,9 @@ async function readDocument(file: string, lines: LineCounter): Promise<Document>
   try {
     text = await readFile(file, "utf8");
   } catch (error) {
-    throw new WideSeekError("WS_IO", `${file}: cannot read the config: ${errorMessage(error)}`, { cause: error });
+    const isMissing = (error as NodeJS.ErrnoException).code === "ENOENT";
+    const reason = isMissing ? "no such file; name a YAML file by --config" : errorMessage(error);
+    throw new WideSeekError("WS_IO", `${file}: cannot read the config: ${reason}`, { cause: error });
   }
   const document = parseDocument(text, { lineCounter: lines, prettyErrors: false });
   const problem = document.errors[0];

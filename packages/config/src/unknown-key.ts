@@ -11,6 +11,9 @@ export function describeUnknownKey(path: readonly string[], values: unknown, sch
   if (owner)
     return `belongs to ${chooser} ${literalOf(owner[chooser])}, but ${chooser} is ${literalOf(shape[chooser])}`;
   const known = Object.keys(shape);
+  // "dir" is far from "directory" in letters.
+  const longer = wrong.length >= 3 ? known.filter((key) => key.startsWith(wrong)) : [];
+  if (longer.length === 1) return `unknown key; did you mean ${longer[0]}?`;
   const closest = known
     .map((key) => ({ key, distance: editDistance(key.toLowerCase(), wrong.toLowerCase()) }))
     .sort((a, b) => a.distance - b.distance)[0];

@@ -69,6 +69,13 @@ export class RunModels implements AsyncDisposable {
     }
   }
 
+  /** True when the judging model was asked and never gave a judgement: dead, or none that can judge. */
+  get judgeFailed(): boolean {
+    if (!(this.judge instanceof LlmJudge)) return false;
+    const { numAsked, numAnswered } = this.judge.counts;
+    return numAsked > 0 && numAnswered === 0;
+  }
+
   /** Counters since the models were opened, under TensorBoard tags. */
   metrics(): Record<string, number> {
     const metrics: Record<string, number> = {};

@@ -66,7 +66,9 @@ export class ChatPolicy implements Trainer {
     const { parameters, device, deviceNote, maxContextTokens } = this.#trainer;
     const sizes = parameters.map(({ shape }) => shape.reduce((product, size) => product * size, 1));
     const millions = sizes.reduce((sum, size) => sum + size, 0) / 1e6;
-    const note = deviceNote === undefined ? "" : ` (${deviceNote})`;
+    // A machine that has no GPU is not to be told so at every run.
+    const isPlainCpu = deviceNote?.includes("driver is not installed") ?? true;
+    const note = isPlainCpu ? "" : ` (${deviceNote})`;
     return `${millions.toFixed(2)} M parameters on ${device}${note}, contexts of at most ${maxContextTokens} tokens`;
   }
 

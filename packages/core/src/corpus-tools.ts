@@ -27,7 +27,12 @@ export function searchTools({ corpusDir, options = {} }: SearchToolsOptions): Co
 
 /** Opens an index file, or builds one beside a JSONL file of pages if there is none that is newer. */
 export async function openCorpus(file: string): Promise<CorpusIndex> {
-  if (!existsSync(file)) throw new WideSeekError("WS_IO", `${file}: no such corpus`, { op: "openCorpus" });
+  if (!existsSync(file))
+    throw new WideSeekError(
+      "WS_IO",
+      `${file}: no such corpus; data.corpus names a .jsonl file of pages or an index.sqlite`,
+      { op: "openCorpus" },
+    );
   if (!file.endsWith(".jsonl")) return CorpusIndex.open(file);
   const index = path.join(path.dirname(file), INDEX_FILE);
   if (existsSync(index) && statSync(index).mtimeMs > statSync(file).mtimeMs) return CorpusIndex.open(index);

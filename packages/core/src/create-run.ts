@@ -55,6 +55,8 @@ export interface EvaluationResult {
   sweeps: readonly SweepReport[];
   /** Files of the curves and tables of the sweeps. */
   figures: readonly string[];
+  /** True when the judge was asked, in any of the evaluations of this call, and never gave a judgement. */
+  judgeFailed: boolean;
 }
 
 /**
@@ -205,7 +207,7 @@ export class ConfiguredRun implements AsyncDisposable {
     await writeRunCommand(this.directory, "eval");
     await writeAtomic(path.join(this.directory, "config.yaml"), formatConfig(this.#config));
     const parts = this.#heldOutParts(policy, models, `model ${await modelFingerprint(model.directory)}`);
-    const results: EvaluationResult[] = [];
+    const results: Omit<EvaluationResult, "judgeFailed">[] = [];
     for (const workflow of settings.workflows) {
       const request = { name: workflow, step: 0, workflow, resumable: true };
       const report = await evaluateHeldOut(parts, request, this.#signal);
@@ -223,7 +225,7 @@ export class ConfiguredRun implements AsyncDisposable {
     }
     await writeRunCounts(this.directory, this.#data.backend, models, this.#options.progress);
     await writeHtmlReport(this.directory);
-    return results;
+    return results.map((result) => ({ ...result, judgeFailed: models.judgeFailed }));
   }
 
   /** Scores before and after training, as they lie in the folder. */

@@ -1,11 +1,10 @@
 // One evaluation with its files in a run folder: finished episodes, traces, official results, report. Owns which files
 // there are and that a killed evaluation goes on; a system under test is a function from task and seed to an episode.
-import { mkdir } from "node:fs/promises";
 import path from "node:path";
 import type { RunConfig } from "@wideseek/config";
 import { type EvaluationReport, evaluate, JsonLog, OfficialLayout, writePublishedFiles } from "@wideseek/eval";
 import { scoreEpisode, stripThinking, type TableOutcome } from "@wideseek/rewards";
-import type { Episode, Judge, RewardBreakdown, Task } from "@wideseek/spec";
+import { type Episode, type Judge, makeFolder, type RewardBreakdown, type Task } from "@wideseek/spec";
 import { episodeTrace, Progress, type ProgressStream, writeAtomic } from "@wideseek/train";
 import { publishedGold, readFinalAnswer } from "./final-answer.ts";
 
@@ -48,7 +47,7 @@ export async function runEvaluation(request: EvaluationRequest): Promise<Evaluat
   const { directory, name, label, settings, tasks, rewards, judge, signal, keep } = request;
   const bar = new Progress(request.progress, `evaluate ${name}`, tasks.length * settings.samples);
   const file = (ending: string): string => path.join(directory, "eval", `${name}${ending}`);
-  await mkdir(path.join(directory, "eval"), { recursive: true });
+  makeFolder(path.join(directory, "eval"));
   await using traces = keep === "points" ? undefined : await TraceLog.open(file(".episodes.jsonl"), request);
   const official = keep === "report" ? new OfficialResults(request) : undefined;
   const tables = new WeakMap<Episode, TableOutcome>();
@@ -189,6 +188,6 @@ class OfficialResults {
 }
 
 export async function writeJson(file: string, value: unknown): Promise<void> {
-  await mkdir(path.dirname(file), { recursive: true });
+  makeFolder(path.dirname(file));
   await writeAtomic(file, `${JSON.stringify(value)}\n`);
 }

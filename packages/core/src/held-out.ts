@@ -103,6 +103,12 @@ export function heldOutMetrics(report: EvaluationReport, workflow: Workflow): Re
   return metrics;
 }
 
+/** First part of the official file names: of a trained model, RUN/model, the name of its run. */
+export function modelName(directory: string): string {
+  const { base, dir } = path.parse(path.resolve(directory));
+  return base === "model" && path.basename(dir) !== "" ? path.basename(dir) : base;
+}
+
 async function run(
   { config, policy, tools, judge, tasks, leftOut, dataPaths, directory, modelLabel, progress }: HeldOutParts,
   { workflow, name, ...request }: Pick<EvaluationRequest, "name" | "step" | "keep"> & { workflow: Workflow },
@@ -117,7 +123,7 @@ async function run(
     directory,
     name,
     label: `${name}, ${modelLabel}`,
-    model: path.basename(model.directory),
+    model: modelName(model.directory),
     tasks: settings.maxTasks === 0 ? tasks : tasks.slice(0, settings.maxTasks),
     leftOut,
     dataPaths,

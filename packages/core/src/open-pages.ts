@@ -50,7 +50,13 @@ async function openPlace(
   if (corpus !== null) return filtered(await openCorpus(corpus));
   if (searchServer !== null) {
     const { timeoutSeconds } = settings;
-    return filtered(await HttpSearchBackend.open({ baseUrl: searchServer, timeoutSeconds }));
+    try {
+      return filtered(await HttpSearchBackend.open({ baseUrl: searchServer, timeoutSeconds }));
+    } catch (error) {
+      if (!(error instanceof WideSeekError)) throw error;
+      const message = `data.searchServer: ${error.message}; is it started (\`wideseek tools serve\`), and the address right?`;
+      throw new WideSeekError(error.code, message, { op: "openRunData", details: error.details, cause: error });
+    }
   }
   if (web !== null) return await openWeb(web, settings);
   if (mcp !== null) return filtered(await openMcp(mcp, settings));

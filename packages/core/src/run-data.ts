@@ -1,9 +1,9 @@
 // Questions and corpus of a run, generated or read. Owns no formats.
 import type { RunConfig } from "@wideseek/config";
-import { generateQuestions, generateWorld, readTasks, type World } from "@wideseek/data";
+import { generateQuestions, generateWorld, readTasks, taskPlace, type World } from "@wideseek/data";
 import { checkTableTask } from "@wideseek/rewards";
 import { type SearchBackend, type Task, WideSeekError } from "@wideseek/spec";
-import { CorpusIndex } from "@wideseek/tools";
+import { CorpusIndex, CountedBackend } from "@wideseek/tools";
 import { readBenchmarks } from "./benchmarks.ts";
 import { openPages } from "./open-pages.ts";
 
@@ -28,6 +28,7 @@ export async function openRunData(config: DataConfig, tools: RunConfig["tools"])
     return data(await CorpusIndex.fromPages(world.pages, "embedded world"), trainTasks, heldOutTasks);
   }
   const trainTasks = config.trainTasks === null ? [] : await readAll("trainTasks", config.trainTasks);
+  checkTables(trainTasks, "meaning");
   const { tasks: heldOutTasks, leftOut } = await readHeldOut(config);
   return data(await openPages(config, tools), trainTasks, heldOutTasks, {
     leftOut,
@@ -42,8 +43,12 @@ export async function readHeldOut(config: DataConfig): Promise<{ tasks: readonly
   const benchmarks = await readBenchmarks(config);
   tasks.push(...benchmarks.tasks);
   // A task that cannot be scored would end the evaluation hours later.
-  for (const task of tasks) if (task.kind === "table") checkTableTask(task);
+  checkTables(tasks, "task");
   return { tasks, leftOut: benchmarks.leftOut };
+}
+
+function checkTables(tasks: readonly Task[], columnRules: "meaning" | "task"): void {
+  for (const task of tasks) if (task.kind === "table") checkTableTask(task, taskPlace(task), columnRules);
 }
 
 /** The embedded encyclopaedia and its questions; the same config gives the same. */
@@ -69,7 +74,7 @@ function data(
   { leftOut, heldOutFiles }: Pick<RunData, "leftOut" | "heldOutFiles"> = { leftOut: [], heldOutFiles: [] },
 ): RunData {
   return {
-    backend,
+    backend: new CountedBackend(backend),
     trainTasks,
     heldOutTasks,
     heldOutFiles,

@@ -1,7 +1,14 @@
 // What a run folder holds: nothing, the beginning of a run, or a run, of which command and settings. Owns run.json.
 import { readdir, readFile } from "node:fs/promises";
 import path from "node:path";
-import { changedEvaluation, changedSettings, hashConfig, loadConfig, type RunConfig } from "@wideseek/config";
+import {
+  changedEvaluation,
+  changedSettings,
+  hashConfig,
+  loadConfig,
+  type RunConfig,
+  shrunkEvaluation,
+} from "@wideseek/config";
 import { atBoundary, WideSeekError } from "@wideseek/spec";
 import { CONFIG_FILE, checkResumable, latestCheckpoint, writeAtomic } from "@wideseek/train";
 
@@ -58,12 +65,18 @@ export async function checkRunSettings(directory: string, config: RunConfig): Pr
 
 /**
  * Finished episodes of an evaluation are only taken over by one that would have made the same.
- * @throws WS_INVALID_ARGUMENT naming the settings that differ from those of the evaluation in the folder
+ * @throws WS_INVALID_ARGUMENT naming the settings that differ from those of the evaluation in the folder, or would shrink it
  */
 export async function checkEvaluationSettings(directory: string, config: RunConfig): Promise<void> {
   const file = path.join(directory, CONFIG_FILE);
   if ((await readOptional(file)) === undefined) return;
-  const changed = changedEvaluation(await loadConfig({ file }), config);
+  const before = await loadConfig({ file });
+  const shrunk = shrunkEvaluation(before, config);
+  if (shrunk.length > 0) {
+    const message = `${directory}: the evaluation there has more: ${shrunk.join(", ")}; take as many, or another folder`;
+    throw new WideSeekError("WS_INVALID_ARGUMENT", message, { op: "evaluate", details: { directory, shrunk } });
+  }
+  const changed = changedEvaluation(before, config);
   if (changed.length === 0) return;
   throw new WideSeekError(
     "WS_INVALID_ARGUMENT",

@@ -1,10 +1,10 @@
 // Our figures beside the published ones: the table of a suite as data, Markdown and text. Owns no evaluation.
 import type { Suite, SuiteColumn } from "@wideseek/config";
-import type { EvaluationReport } from "@wideseek/eval";
+import { boundsMeaning, type Estimate, type EvaluationReport } from "@wideseek/eval";
 
 /** A figure in percent with its 95 % interval over tasks; null where the questions have no such measure. */
 export interface SuiteFigure {
-  ours: { mean: number; low: number; high: number } | null;
+  ours: { mean: number; low: number; high: number; bounds?: Estimate["bounds"] } | null;
   published: number | null;
 }
 
@@ -49,6 +49,8 @@ export interface SuiteReport {
   columns: { id: string; label: string }[];
   /** Models that the config puts in the place of the suite's, by name. */
   replaced: Readonly<Record<string, string>>;
+  /** True when the judge was asked and never gave a judgement. */
+  judgeFailed: boolean;
   rows: SuiteRowReport[];
 }
 
@@ -73,8 +75,9 @@ function figure({ measure, statistic, dataset }: SuiteColumn, report: Evaluation
   const only = dataset !== null && sets.size === 1 && sets.has(dataset) ? report.measures : undefined;
   const estimate = (dataset === null ? all : (ofSet ?? only))?.[measure]?.[statistic];
   if (estimate === undefined || !Number.isFinite(estimate.mean)) return null;
-  const { mean, low, high } = estimate;
-  return { mean: 100 * mean, low: 100 * low, high: 100 * high };
+  const { mean, low, high, bounds } = estimate;
+  const percent = bounds && { bounds: { low: 100 * bounds.low, high: 100 * bounds.high } };
+  return { mean: 100 * mean, low: 100 * low, high: 100 * high, ...percent };
 }
 
 export function rowCost({ statistics }: EvaluationReport): SuiteCost {
@@ -83,27 +86,39 @@ export function rowCost({ statistics }: EvaluationReport): SuiteCost {
 }
 
 /** "40.1 (40.0)": ours, then the published figure; "-" for what there is not. */
-function cell({ ours, published }: SuiteFigure): string {
-  const text = ours === null ? "-" : ours.mean.toFixed(1);
+function cell({ ours, published }: SuiteFigure, mark: string): string {
+  const bounds = ours?.bounds && ` [${ours.bounds.low.toFixed(1)}–${ours.bounds.high.toFixed(1)}]`;
+  const text = ours === null ? "-" : `${ours.mean.toFixed(1)}${mark}${bounds ?? ""}`;
   return published === null ? text : `${text} (${published.toFixed(1)})`;
 }
 
-/** The system, and which models play it where they are not its own: their figures are not the system's. */
-function label({ system, models }: SuiteRowReport, replaced: SuiteReport["replaced"]): string {
-  const players = Object.values(models).flatMap((name) => replaced[name]?.split(" at ")[0] ?? []);
-  return players.length === 0 ? system : `${system} played by ${[...new Set(players)].join(", ")}`;
+/** Models that stand for the system's own. */
+function players({ models }: SuiteRowReport, replaced: SuiteReport["replaced"]): string[] {
+  return [...new Set(Object.values(models).flatMap((name) => replaced[name]?.split(" at ")[0] ?? []))];
 }
+
+/** What `pnpm run scripted-models` calls its models. */
+const isScript = (player: string): boolean => player.startsWith("scripted-");
+
+/** A figure that a script earned is no figure of the system, wherever the row is copied to. */
+const scriptMark = "†";
+const scriptMeaning = `${scriptMark} played by a script: the row runs from question to score; its figures say nothing about the system`;
 
 const teams = { single: "single agent", multi: "several agents" } as const;
 
 /** Head and rows of the table of figures, then those of the table of costs. */
 function tables({ columns, rows, replaced }: SuiteReport): string[][][] {
-  const head = ["system", "team", ...columns.map(({ label }) => label)];
-  const figures = rows.map((row) => [
-    label(row, replaced),
-    teams[row.team],
-    ...columns.map(({ id }) => cell(row.figures[id] ?? { ours: null, published: null })),
-  ]);
+  const head = ["system", "team", "played by", ...columns.map(({ label }) => label)];
+  const figures = rows.map((row) => {
+    const by = players(row, replaced);
+    const mark = by.some(isScript) ? scriptMark : "";
+    return [
+      row.system,
+      teams[row.team],
+      by.join(", ") || "its own models",
+      ...columns.map(({ id }) => cell(row.figures[id] ?? { ours: null, published: null }, mark)),
+    ];
+  });
   const costHead = [
     "system",
     "calls",
@@ -120,7 +135,7 @@ function tables({ columns, rows, replaced }: SuiteReport): string[][][] {
     if (cost === null) return [];
     const { modelCalls, promptTokens, sampledTokens, searches, accesses, seconds } = cost;
     const means = [modelCalls, promptTokens, sampledTokens, searches, accesses, seconds].map((value) => short(value));
-    return [[label(row, replaced), ...means, `${numErrors} of ${numEpisodes}`, `${numUnjudged} of ${numEpisodes}`]];
+    return [[row.system, ...means, `${numErrors} of ${numEpisodes}`, `${numUnjudged} of ${numEpisodes}`]];
   });
   return [
     [head, ...figures],
@@ -137,7 +152,7 @@ function heading({ data, samples, numTasks, replaced }: SuiteReport): string {
 }
 
 const costHeading =
-  "Means of an episode; errors: ended by an unreachable model or tool, scored 0; unjudged: in no figure.";
+  "Means of an episode; errors: ended by an unreachable model or tool, scored 0; unjudged: in no judged figure.";
 
 /** One line for each model that stands for another, each row that did not run, and each note. */
 function remarks({ rows, replaced }: SuiteReport): string[] {
@@ -147,8 +162,11 @@ function remarks({ rows, replaced }: SuiteReport): string[] {
     const what = status === "missing" ? "not run, missing" : "failed";
     return [`${system} (${id}): ${what}: ${reasons.join("; ")}`];
   });
+  const scripted = rows.some((row) => row.status === "done" && players(row, replaced).some(isScript));
   return [
+    ...(scripted ? [scriptMeaning] : []),
     ...stands,
+    ...(rows.some(({ numUnjudged }) => numUnjudged > 0) ? [boundsMeaning] : []),
     ...lines,
     ...rows.flatMap(({ system, id, note }) => (note === "" ? [] : [`${system} (${id}): ${note}`])),
   ];

@@ -68,11 +68,13 @@ export async function runSuite(options: SuiteOptions): Promise<SuiteReport> {
         return model === undefined ? [] : [[id, placeOf(model)]];
       }),
     ),
+    judgeFailed: false,
     rows: [],
   };
   for (const [id, row] of rows) {
     signal.throwIfAborted();
     report.rows.push(await runRow(id, row, { options, models, data, tasks, judging, signal }));
+    report.judgeFailed = judging.judgeFailed;
     // After each row: a run that is killed has the table of what it has done.
     await writeAtomic(path.join(directory, "suite.json"), `${JSON.stringify(report, null, 1)}\n`);
     await writeAtomic(path.join(directory, "suite.md"), suiteMarkdown(report));

@@ -1,5 +1,6 @@
 // What the command line needs beside the public face.
-export { errorMessage } from "@wideseek/spec";
+export { boundsMeaning, boundsText, isShown } from "@wideseek/eval";
+export { atBoundary, errorMessage, makeFolder } from "@wideseek/spec";
 export { type EmbeddedWorldFiles, embeddedWorld } from "./embedded-world.ts";
 export {
   type IndexCorpusOptions,

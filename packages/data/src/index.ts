@@ -5,6 +5,7 @@ export * from "./order.ts";
 export * from "./qa-sets.ts";
 export * from "./questions.ts";
 export * from "./random.ts";
+export * from "./task-place.ts";
 export * from "./tasks.ts";
 export * from "./widesearch.ts";
 export * from "./world.ts";

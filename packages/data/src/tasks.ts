@@ -3,6 +3,7 @@ import { createReadStream } from "node:fs";
 import { createInterface } from "node:readline";
 import { editDistance, invalidInput, type Task, tableEvaluationSchema, WideSeekError } from "@wideseek/spec";
 import { z } from "zod";
+import { withPlace } from "./task-place.ts";
 
 /** `evaluation` comes as an object or as JSON text (WideSearch); with a pipeline it is the whole of a benchmark's scoring. */
 const evaluationObject = z.looseObject({
@@ -50,7 +51,8 @@ export async function* readTasks(path: string): AsyncGenerator<Task> {
   try {
     for await (const line of lines) {
       lineNumber++;
-      if (line.trim() !== "") yield parseTask(line, `${path}:${lineNumber}`, lineNumber - 1);
+      const where = `${path}:${lineNumber}`;
+      if (line.trim() !== "") yield withPlace(parseTask(line, where, lineNumber - 1), where);
     }
   } catch (error) {
     if (error instanceof WideSeekError) throw error;

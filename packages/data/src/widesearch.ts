@@ -5,6 +5,7 @@ import path from "node:path";
 import { atBoundary, invalidInput, type TableTask, tableEvaluationSchema, WideSeekError } from "@wideseek/spec";
 import { z } from "zod";
 import { jsonLines } from "./json-lines.ts";
+import { withPlace } from "./task-place.ts";
 
 export interface WideSearchFiles {
   /** widesearch.jsonl: instance_id, query, evaluation (an object, or JSON text), language. */
@@ -54,7 +55,7 @@ export async function readWideSearch({ questions, gold }: WideSearchFiles): Prom
       withoutGold.push(instanceId);
       continue;
     }
-    tasks.push({
+    const task: TableTask = {
       kind: "table",
       instanceId,
       question,
@@ -64,7 +65,8 @@ export async function readWideSearch({ questions, gold }: WideSearchFiles): Prom
       uniqueColumns: evaluation.unique_columns,
       requiredColumns: evaluation.required,
       evaluation,
-    });
+    };
+    tasks.push(withPlace(task, `${where}, gold table ${file}`));
   }
   return { tasks, withoutGold };
 }

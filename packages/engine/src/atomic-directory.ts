@@ -2,7 +2,7 @@
 import { randomUUID } from "node:crypto";
 import { lstat, mkdir, open, readdir, rename, rm } from "node:fs/promises";
 import { basename, dirname, join, resolve } from "node:path";
-import { errorMessage, WideSeekError } from "@wideseek/spec";
+import { errorMessage, makeFolder, WideSeekError } from "@wideseek/spec";
 
 /**
  * Calls `write` with an empty temporary directory, then moves it to `directory`.
@@ -18,7 +18,7 @@ export async function writeDirectory(directory: string, write: (temporary: strin
   }
   const temporary = join(parent, `.${basename(target)}.${randomUUID()}.tmp`);
   try {
-    await mkdir(parent, { recursive: true });
+    makeFolder(parent, directory);
     await mkdir(temporary);
     await write(temporary);
     for (const name of await readdir(temporary)) await sync(join(temporary, name));

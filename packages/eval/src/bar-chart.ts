@@ -31,7 +31,9 @@ const BAR_WIDTH = 34;
 const CHARACTER_WIDTH = 6.5;
 const GROUP_GAP = 44;
 const TOP = 48;
-const BOTTOM = HEIGHT - 40;
+const LINE = 15;
+/** A longer name goes on in a line of its own. */
+const NAME_CHARACTERS = 16;
 const LEFT = 64;
 
 const pixel = (value: number): string => value.toFixed(1);
@@ -40,14 +42,16 @@ const pixel = (value: number): string => value.toFixed(1);
 export function barChart({ title, yLabel, groups, digits = 3 }: BarChart): string {
   const bars = groups.flatMap((group) => group.bars).filter(({ value }) => Number.isFinite(value));
   const labels = [...new Set(groups.flatMap((group) => group.bars.map(({ label }) => label)))];
-  const longestName = Math.max(0, ...groups.map(({ name }) => name.length)) * CHARACTER_WIDTH;
+  const names = groups.map(({ name }) => wrap(name));
+  const longestName = Math.max(0, ...names.flat().map((line) => line.length)) * CHARACTER_WIDTH;
+  const bottom = HEIGHT - 25 - LINE * Math.max(1, ...names.map((lines) => lines.length));
   const groupWidth = Math.max(labels.length * BAR_WIDTH + GROUP_GAP, longestName + GROUP_GAP / 2);
   const legendWidth = 40 + Math.max(0, ...labels.map((label) => label.length)) * 7;
   const right = LEFT + Math.max(groups.length, 1) * groupWidth;
   const width = Math.max(right + legendWidth + 20, LEFT + title.length * 8);
   const marks = ticks(0, Math.max(1e-9, ...bars.map(({ value, high }) => Math.max(value, high ?? value))), 5);
   const top = marks.at(-1) ?? 1;
-  const y = (value: number): number => BOTTOM - (value / top) * (BOTTOM - TOP);
+  const y = (value: number): number => bottom - (value / top) * (bottom - TOP);
   const grid = marks.map(
     (value) =>
       `<line x1="${LEFT}" x2="${right}" y1="${pixel(y(value))}" y2="${pixel(y(value))}" stroke="#ddd"/><text x="${LEFT - 8}" y="${pixel(y(value))}" text-anchor="end" dominant-baseline="middle">${Number(value.toPrecision(6))}</text>`,
@@ -55,9 +59,12 @@ export function barChart({ title, yLabel, groups, digits = 3 }: BarChart): strin
   const drawn = groups.map((group, index) => {
     const middle = LEFT + (index + 0.5) * groupWidth;
     const start = middle - (labels.length * BAR_WIDTH) / 2;
-    const name = `<text x="${pixel(middle)}" y="${BOTTOM + 18}" text-anchor="middle">${escapeHtml(group.name)}</text>`;
+    const name = names[index]?.map(
+      (line, row) =>
+        `<text x="${pixel(middle)}" y="${bottom + 18 + row * LINE}" text-anchor="middle">${escapeHtml(line)}</text>`,
+    );
     return [
-      name,
+      ...(name ?? []),
       ...group.bars.map((bar) => drawBar(bar, { start, index: labels.indexOf(bar.label), y, digits })),
     ].join("\n");
   });
@@ -65,13 +72,24 @@ export function barChart({ title, yLabel, groups, digits = 3 }: BarChart): strin
     const line = TOP + 8 + index * 18;
     return `<rect x="${right + 14}" y="${line - 6}" width="12" height="12" fill="${colors[index % colors.length]}"/><text x="${right + 32}" y="${line}" dominant-baseline="middle">${escapeHtml(label)}</text>`;
   });
-  const center = (TOP + BOTTOM) / 2;
+  const center = (TOP + bottom) / 2;
   return `<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 ${width} ${HEIGHT}" width="${width}" height="${HEIGHT}" role="img" aria-label="${escapeHtml(title)}" font-family="system-ui, sans-serif" font-size="12" fill="#222">
 <rect width="${width}" height="${HEIGHT}" fill="#fff"/>
 <text x="${LEFT}" y="24" font-size="14" font-weight="600">${escapeHtml(title)}</text>
 ${[...grid, ...drawn, ...legend].join("\n")}
 <text x="16" y="${center}" text-anchor="middle" transform="rotate(-90 16 ${center})">${escapeHtml(yLabel)}</text>
 </svg>`;
+}
+
+/** Whole words in lines of at most so many characters; a longer word stays whole. */
+function wrap(name: string): string[] {
+  const lines: string[] = [];
+  for (const word of name.split(" ")) {
+    const longer = `${lines.at(-1)} ${word}`;
+    if (lines.length > 0 && longer.length <= NAME_CHARACTERS) lines[lines.length - 1] = longer;
+    else lines.push(word);
+  }
+  return lines;
 }
 
 interface BarPlace {

@@ -5,8 +5,13 @@ export interface Estimate {
   mean: number;
   low: number;
   high: number;
-  /** Tasks that had at least one judged sample. */
+  /** Tasks that had at least one measured sample. */
   numTasks: number;
+  /**
+   * Where samples have no judgement: the mean over all with each of those at 0, and at 1. What is not judged is no random
+   * part, since exact matches need no judge, so `mean` alone would say too much.
+   */
+  bounds?: { low: number; high: number } | undefined;
 }
 
 export interface BootstrapSettings {

@@ -4,7 +4,7 @@ import { basename, join, resolve } from "node:path";
 import { atBoundary, errorMessage, WideSeekError } from "@wideseek/spec";
 import { mean } from "./bootstrap.ts";
 import type { EvaluationReport, TaskResult } from "./evaluate.ts";
-import { type AtK, judgedValues, type Measure, taskStatistic } from "./metrics.ts";
+import { type AtK, type Measure, measuredValues, taskStatistic } from "./metrics.ts";
 import { holm, type PairedResult, pairedTest } from "./paired-test.ts";
 import { listEvaluations } from "./run-directory.ts";
 
@@ -32,6 +32,8 @@ export interface Comparison {
   samples: Record<string, number>;
   /** Tasks of the first run that another lacks, and the other way round. */
   numUnpaired: Record<string, number>;
+  /** Episodes of every run that no judged score here has. */
+  numUnjudged: Record<string, number>;
   scores: ComparedScore[];
 }
 
@@ -73,6 +75,7 @@ export function compareRuns(runs: readonly RunScores[]): Comparison {
         return [other.name, numMissing + [...theirs].filter((id) => !known.has(id)).length];
       }),
     ),
+    numUnjudged: Object.fromEntries(runs.map(({ name, report }) => [name, report.numUnjudged])),
     scores,
   };
 }
@@ -107,7 +110,7 @@ function compareScore(
 
 function taskValues({ report }: RunScores, measure: Measure, statistic: keyof AtK): Map<string, number> {
   const valuesOf = ({ kind, episodes }: TaskResult): number[] =>
-    judgedValues({ kind, rewards: episodes.map(({ reward }) => reward) }, measure);
+    measuredValues({ kind, rewards: episodes.map(({ reward }) => reward) }, measure);
   return new Map(
     report.tasks.flatMap((task): [string, number][] => {
       const samples = valuesOf(task);
@@ -147,7 +150,10 @@ export async function readComparable(paths: readonly string[]): Promise<{ evalua
 
 /** Name of the evaluation to the file of its report. */
 async function reportFiles(path: string): Promise<Map<string, string>> {
-  const facts = await atBoundary("WS_IO", "compare", () => stat(path));
+  const facts = await stat(path).catch((error: unknown) => {
+    const message = `compare: ${path}: no run folder and no report of an evaluation (${errorMessage(error)})`;
+    throw new WideSeekError("WS_IO", message, { op: "compare", cause: error });
+  });
   if (facts.isFile()) return new Map([[basename(path, ".json"), path]]);
   return new Map((await listEvaluations(path)).map((name) => [name, join(path, "eval", `${name}.json`)]));
 }

@@ -77,9 +77,9 @@ export interface EvaluationReport {
   samples: number;
   numTasks: number;
   numEpisodes: number;
-  /** Episodes without judgement; in no measure. */
+  /** Episodes without judgement: only in measures that need none; the others have bounds. */
   numUnjudged: number;
-  /** Tasks in no measure because none of their samples was judged. */
+  /** Tasks none of whose samples was judged. */
   numTasksWithoutJudgement: number;
   /** Episodes taken from the resume file. */
   numResumed: number;

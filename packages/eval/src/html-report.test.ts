@@ -215,4 +215,14 @@ test("shows languages and sets apart, what was left out and what failed", async 
   expect(html).toContain("<td>not judged</td><td>rule judge</td><td>1</td>");
   expect(html).toMatch(/<td>agents<\/td><td>search: .* #<\/td><td>2<\/td>/);
   expect(html).not.toContain("<script>");
+  expect(html).toMatch(/class="bad">Episodes not judged: mas: 1 of 2\. In brackets/);
+  expect(html).toContain('<span class="bad">[0.250–0.750]</span>');
+});
+
+test("an evaluation has no empty parts about training, and scores and rewards have their names", async () => {
+  await writeRun();
+  for (const name of ["metrics.jsonl", "evaluations.jsonl", "episodes.jsonl"]) await rm(join(directory, name));
+  const html = await readFile(await writeHtmlReport(directory), "utf8");
+  expect(html).not.toMatch(/Training<|training metrics|step 9|zero variance/);
+  expect(html).toContain('<span class="score">score 0.5</span> <small>reward 0.6</small>');
 });

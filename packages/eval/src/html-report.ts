@@ -19,7 +19,7 @@ table{border-collapse:collapse}th,td{padding:.25rem .75rem;text-align:right;bord
 pre{white-space:pre-wrap;overflow-wrap:anywhere;background:#f6f8fa;padding:.5rem;margin:.25rem 0;font-size:13px}
 summary{cursor:pointer}small{color:#666}details.episode{border:1px solid #ddd;border-radius:6px;padding:.5rem .75rem;margin:.5rem 0}
 details.agent{border-left:3px solid #0072b2;margin:.5rem 0;padding-left:.75rem}details.agent.subagent{border-color:#009e73;margin-left:1.5rem}
-.segment.sampled pre{background:#eef5fb}.score{display:inline-block;min-width:3.2rem;font-variant-numeric:tabular-nums;font-weight:700;color:#0072b2}
+.segment.sampled pre{background:#eef5fb}.score{font-variant-numeric:tabular-nums;font-weight:700;color:#0072b2}
 .think{color:#777}.tool_call{color:#8a3a00;font-weight:600}.tool_response{color:#205c3b}.bad{color:#b00020}
 .term{display:inline-block;margin-right:1rem}.reason,.subtask{margin:.1rem 0;color:#444}.gain{color:#00703c}.loss{color:#b00020}
 .fact{display:inline-block;margin-right:1.5rem}.legend{display:grid;grid-template-columns:max-content 1fr;gap:0 1rem;font-size:13px;margin:.5rem 0}.legend dt{font-weight:600}.legend dd{margin:0;color:#444}`;
@@ -39,9 +39,10 @@ function sweepsHtml(run: RunDirectory): string {
 
 /** The whole page; every text that came from a model, a task or a file is escaped. */
 export function renderReport(run: RunDirectory): string {
+  const isTraining = run.metrics.length > 0 || run.evaluationRows.length > 0;
   const episodes = run.episodes.map(
     ({ name, traces, numTraces }) =>
-      `<h3>${escapeHtml(name)}</h3><p><small>${traces.length} of ${numTraces} recorded episodes</small></p>${traces.map(traceHtml).join("\n")}`,
+      `<h3>${escapeHtml(name)}</h3><p><small>${traces.length} of ${numTraces} recorded episodes</small></p>${traces.map((trace) => traceHtml(trace, isTraining)).join("\n")}`,
   );
   return `<!doctype html>
 <html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width">
@@ -55,8 +56,7 @@ ${partsHtml(run)}
 ${sweepsHtml(run)}
 ${failuresHtml(run)}
 ${countsHtml(run)}
-<h2>Training</h2>
-${curvesHtml(run)}
+${isTraining || run.evaluations.length === 0 ? `<h2>Training</h2>\n${curvesHtml(run)}` : ""}
 <h2>Episodes</h2>
 ${episodes.join("\n") || "<p>No episode traces in this run.</p>"}
 <h2>Configuration</h2>

@@ -15,7 +15,7 @@ export {
 export type { FailureKind, FailureSummary } from "./failures.ts";
 export { renderReport, writeHtmlReport } from "./html-report.ts";
 export { JsonLog } from "./json-log.ts";
-export { fraction, measureTitle } from "./measure-names.ts";
+export { boundsMeaning, boundsText, fraction, isShown, measureTitle } from "./measure-names.ts";
 export { type AtK, atK, type Measure } from "./metrics.ts";
 export { type ComparedTable, OfficialLayout, type OfficialSample } from "./official-layout.ts";
 export { holm, type PairedResult, pairedTest } from "./paired-test.ts";

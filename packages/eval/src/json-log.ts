@@ -1,8 +1,8 @@
 // An append-only JSONL file that survives a kill: whole lines are kept, a cut last line is dropped. Owns no schema.
 import { createReadStream } from "node:fs";
-import { type FileHandle, mkdir, open, truncate } from "node:fs/promises";
+import { type FileHandle, open, truncate } from "node:fs/promises";
 import { dirname } from "node:path";
-import { atBoundary, errorMessage, WideSeekError } from "@wideseek/spec";
+import { atBoundary, errorMessage, makeFolder, WideSeekError } from "@wideseek/spec";
 
 export class JsonLog implements AsyncDisposable {
   /** Whole lines that were there at opening. */
@@ -21,7 +21,7 @@ export class JsonLog implements AsyncDisposable {
    * @throws WS_CORRUPT_FILE with the line number, WS_IO, what `visit` throws
    */
   static async open(path: string, visit: (value: unknown, where: string, index: number) => void): Promise<JsonLog> {
-    await atBoundary("WS_IO", "evaluate", () => mkdir(dirname(path), { recursive: true }));
+    makeFolder(dirname(path));
     const file = await atBoundary("WS_IO", "evaluate", () => open(path, "a"));
     try {
       let numLines = 0;

@@ -65,6 +65,29 @@ describe("aggregateMeasures", () => {
     expect(measures.qaScore).toBeUndefined();
   });
 
+  test("what needs no judge is known of all samples, the rest has bounds", () => {
+    const reward = (judged: boolean, score: number, exactMatch: number) => {
+      const { table: _, ...terms } = tableReward(score, judged);
+      return { ...terms, qa: { exactMatch, tokenF1: exactMatch } };
+    };
+    const measures = aggregateMeasures([
+      { kind: "qa", rewards: [reward(true, 1, 1)] },
+      { kind: "qa", rewards: [reward(false, 0, 0), reward(true, 0, 0)] },
+      { kind: "qa", rewards: [reward(false, 0, 0)] },
+      { kind: "table", rewards: [tableReward(0.5)] },
+    ]);
+    expect(measures.qaExactMatch?.avg).toMatchObject({ mean: 1 / 3, numTasks: 3 });
+    expect(measures.qaExactMatch?.avg.bounds).toBeUndefined();
+    expect(measures.qaScore?.avg).toMatchObject({ mean: 0.5, numTasks: 2, bounds: { low: 1 / 3, high: 2.5 / 3 } });
+    expect(measures.qaScore?.pass.bounds).toEqual({ low: 1 / 3, high: 1 });
+    expect(measures.itemF1?.avg.bounds).toBeUndefined();
+    const macro = macroMeasures([
+      [{ kind: "qa", rewards: [reward(true, 1, 1)] }],
+      [{ kind: "qa", rewards: [reward(false, 0, 0)] }],
+    ]);
+    expect(macro.qaScore?.avg).toMatchObject({ mean: 1, bounds: { low: 0.5, high: 1 } });
+  });
+
   test("an answer without a table scored 0 on every table measure", () => {
     const { table: _, ...noTable } = tableReward(0);
     const measures = aggregateMeasures([{ kind: "table", rewards: [noTable, tableReward(1)] }]);

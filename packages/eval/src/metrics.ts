@@ -28,7 +28,7 @@ export type TableMeasure = (typeof tableMeasures)[number];
 export type QaMeasure = (typeof qaMeasures)[number];
 export type Measure = TableMeasure | QaMeasure;
 
-/** `samplesByTask`: the judged values of each task; a task without any is left out of all estimates. */
+/** `samplesByTask`: the measured values of each task; a task without any is left out of all estimates. */
 export function atK(
   samplesByTask: readonly (readonly number[])[],
   settings: BootstrapSettings = defaultBootstrap,
@@ -85,7 +85,7 @@ function mapStatistics(estimate: (statistic: (samples: readonly number[]) => num
   return { avg: estimate(avg), max: estimate(max), min: estimate(min), pass: estimate(pass) };
 }
 
-/** The value of `measure` in one judged reward, or null where the measure does not apply to the kind of task. */
+/** The value of `measure` in one reward, or null where it does not apply to the kind of task. */
 export function measureValue(reward: RewardBreakdown, kind: Task["kind"], measure: Measure): number | null {
   if (kind === "table") {
     if (!(tableMeasures as readonly string[]).includes(measure)) return null;
@@ -100,7 +100,7 @@ export function measureValue(reward: RewardBreakdown, kind: Task["kind"], measur
 
 export interface ScoredTask {
   kind: Task["kind"];
-  /** All samples; those with `judged: false` are skipped. */
+  /** All samples; those with `judged: false` have only the measures that need no judge. */
   rewards: readonly RewardBreakdown[];
 }
 
@@ -114,9 +114,11 @@ export function aggregateMeasures(
     const kind = (tableMeasures as readonly string[]).includes(measure) ? "table" : "qa";
     const matching = tasks.filter((task) => task.kind === kind);
     if (matching.length === 0) continue;
-    measures[measure] = atK(
-      matching.map((task) => judgedValues(task, measure)),
-      settings,
+    measures[measure] = withBounds(matching, measure, (fill) =>
+      atK(
+        matching.map((task) => measuredValues(task, measure, fill)),
+        settings,
+      ),
     );
   }
   return measures;
@@ -129,20 +131,43 @@ export function macroMeasures(
 ): Partial<Record<Measure, AtK>> {
   const measures: Partial<Record<Measure, AtK>> = {};
   for (const measure of [...tableMeasures, ...qaMeasures]) {
-    const values = sets
-      .map((tasks) => tasks.map((task) => judgedValues(task, measure)))
-      .filter((set) => set.some(isSome));
-    if (values.length > 0) measures[measure] = macroAtK(values as number[][][], settings);
+    const kind = (tableMeasures as readonly string[]).includes(measure) ? "table" : "qa";
+    const matching = sets.map((tasks) => tasks.filter((task) => task.kind === kind)).filter((set) => set.length > 0);
+    if (matching.length === 0) continue;
+    measures[measure] = withBounds(matching.flat(), measure, (fill) =>
+      macroAtK(
+        matching.map((tasks) => tasks.map((task) => measuredValues(task, measure, fill))),
+        settings,
+      ),
+    );
   }
   return measures;
 }
 
-const isSome = (values: readonly number[]): boolean => values.length > 0;
+/**
+ * `estimate()` of what is measured, and between which bounds it would be with a judgement of every sample: `estimate(fill)`
+ * takes that value for those without.
+ */
+function withBounds(tasks: readonly ScoredTask[], measure: Measure, estimate: (fill?: number) => AtK): AtK {
+  const known = estimate();
+  if (tasks.every(({ kind, rewards }) => rewards.every((reward) => isMeasured(reward, kind, measure)))) return known;
+  const [wrong, right] = [estimate(0), estimate(1)];
+  const bounded = (statistic: keyof AtK): Estimate => {
+    return { ...known[statistic], bounds: { low: wrong[statistic].mean, high: right[statistic].mean } };
+  };
+  return { avg: bounded("avg"), max: bounded("max"), min: bounded("min"), pass: bounded("pass") };
+}
 
-/** The judged values of a task's samples; none where the measure does not apply to its kind. */
-export function judgedValues({ kind, rewards }: ScoredTask, measure: Measure): number[] {
+/** True unless the measure waits for a judgement. */
+function isMeasured(reward: RewardBreakdown, kind: Task["kind"], measure: Measure): boolean {
+  const needsJudge = kind === "table" || measure === "qaScore" || reward.qa === undefined;
+  return reward.judged || !needsJudge;
+}
+
+/** The values of a task's samples, without those that wait for a judgement or with `fill` in their place. */
+export function measuredValues({ kind, rewards }: ScoredTask, measure: Measure, fill?: number): number[] {
   return rewards.flatMap((reward) => {
-    const value = reward.judged ? measureValue(reward, kind, measure) : null;
-    return value === null ? [] : [value];
+    if (!isMeasured(reward, kind, measure)) return fill ?? [];
+    return measureValue(reward, kind, measure) ?? [];
   });
 }

@@ -1,7 +1,7 @@
 // WideSearch's own result files, so that its scripts can read, score and sum up our answers. Owns names and fields only.
-import { mkdir, open, rename } from "node:fs/promises";
+import { open, rename } from "node:fs/promises";
 import { join } from "node:path";
-import { atBoundary, type RewardBreakdown, type TableScore, WideSeekError } from "@wideseek/spec";
+import { atBoundary, makeFolder, type RewardBreakdown, type TableScore, WideSeekError } from "@wideseek/spec";
 import { mean } from "./bootstrap.ts";
 import type { EvaluationReport } from "./evaluate.ts";
 
@@ -103,7 +103,7 @@ export class OfficialLayout {
 
   async #write(name: string, text: string): Promise<void> {
     await atBoundary("WS_IO", "write official results", async () => {
-      await mkdir(this.#directory, { recursive: true });
+      makeFolder(this.#directory);
       const path = join(this.#directory, name);
       const file = await open(`${path}.tmp`, "w");
       try {

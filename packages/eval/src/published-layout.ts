@@ -1,9 +1,17 @@
 // The result files of WideSeek-R1's own evaluation: metrics.json, allresults.json and a file for each response. Owns names
 // and fields; everything is read from the log of finished episodes, so an evaluation that was resumed has all of it.
 import { renameSync, writeFileSync } from "node:fs";
-import { mkdir, open, rename } from "node:fs/promises";
+import { open, rename } from "node:fs/promises";
 import { join } from "node:path";
-import { atBoundary, errorMessage, type Role, type Task, type TurnFacts, WideSeekError } from "@wideseek/spec";
+import {
+  atBoundary,
+  errorMessage,
+  makeFolder,
+  type Role,
+  type Task,
+  type TurnFacts,
+  WideSeekError,
+} from "@wideseek/spec";
 import { type AgentResult, type EpisodeResult, parseEpisodeResult } from "./episode-result.ts";
 import type { EvaluationReport } from "./evaluate.ts";
 import { LineIndex } from "./line-index.ts";
@@ -68,7 +76,7 @@ const keyOf = (instanceId: string, sample: number): string => JSON.stringify([in
 export async function writePublishedFiles(files: PublishedFiles): Promise<void> {
   const { directory, experimentName, report, tasks } = files;
   const responses = join(directory, "responses");
-  await atBoundary("WS_IO", "write published results", () => mkdir(responses, { recursive: true }));
+  makeFolder(responses);
   using results = await LineIndex.open(files.resultsFile, resultKey);
   using traces = await LineIndex.open(files.tracesFile, traceKey);
   const metrics = new PublishedMetrics();

@@ -82,8 +82,13 @@ export function legendHtml(run: RunDirectory): string {
     [`pass@${k}`, "share of questions with a sample that is entirely right"],
     ["mas", "multi-agent: a lead that delegates to subagents"],
     ["sa", "single agent, which does everything itself"],
-    ["zero variance", "all episodes of a group earned the same reward, so the group teaches nothing"],
   ];
-  const items = words.map(([word, meaning]) => `<dt>${word}</dt><dd>${meaning}</dd>`);
-  return `<dl class="legend">${items.join("")}</dl><p><small>Scores are fractions between 0 and 1.</small></p>`;
+  const zeroVariance = [
+    "zero variance",
+    "all episodes of a group earned the same reward, so the group teaches nothing",
+  ];
+  const items = [...words, ...(run.metrics.length > 0 ? [zeroVariance] : [])].map(
+    ([word, meaning]) => `<dt>${word}</dt><dd>${meaning}</dd>`,
+  );
+  return `<dl class="legend">${items.join("")}</dl><p><small>Scores are fractions between 0 and 1. A reward is the score with the terms of training added: it may be more than 1.</small></p>`;
 }

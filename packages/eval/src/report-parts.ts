@@ -1,9 +1,8 @@
 // Below the scores of a report: languages and sets apart, what was left out, what failed. Owns no totals.
-import type { Estimate } from "./bootstrap.ts";
 import type { EvaluationReport } from "./evaluate.ts";
 import type { FailureKind } from "./failures.ts";
 import { escapeHtml } from "./html.ts";
-import { fraction, measureTitle } from "./measure-names.ts";
+import { estimateCell, measureTitle } from "./measure-names.ts";
 import type { AtK, Measure } from "./metrics.ts";
 import type { RunDirectory } from "./run-directory.ts";
 
@@ -35,18 +34,12 @@ function partTable(name: string, report: EvaluationReport): string {
   const columns = shown.filter(([measure]) => rows.some(({ measures }) => measures[measure] !== undefined));
   const head = columns.map(([measure, statistic]) => `<th>${measureTitle(measure, statistic, report.samples)}</th>`);
   const body = rows.map(({ title, numTasks, measures }) => {
-    const cells = columns.map(([measure, statistic]) => cell(measures[measure]?.[statistic]));
+    const cells = columns.map(([measure, statistic]) => estimateCell(measures[measure]?.[statistic]));
     return `<tr><td>${escapeHtml(title)}</td>${cells.join("")}<td>${numTasks}</td></tr>`;
   });
   return `<h3>${escapeHtml(name)} by language and set</h3><div class="wide"><table><thead><tr><th></th>${head.join("")}<th>questions</th></tr></thead><tbody>
 ${body.join("\n")}
 </tbody></table></div>`;
-}
-
-function cell(estimate: Estimate | undefined): string {
-  // NaN is null in JSON.
-  if (estimate === undefined || !Number.isFinite(estimate.mean)) return "<td>–</td>";
-  return `<td>${fraction(estimate.mean)} <small>${fraction(estimate.low)}–${fraction(estimate.high)}</small></td>`;
 }
 
 function leftOutNote({ leftOut = [] }: EvaluationReport): string {

@@ -2,7 +2,7 @@
 
 import type { Estimate } from "./bootstrap.ts";
 import { escapeHtml } from "./html.ts";
-import { changeCell, fraction, measureTitle } from "./measure-names.ts";
+import { boundsMeaning, changeCell, estimateCell, isShown, measureTitle } from "./measure-names.ts";
 import type { AtK, Measure } from "./metrics.ts";
 import type { MetricsRow, RunDirectory } from "./run-directory.ts";
 import { metricTitle } from "./training-charts.ts";
@@ -24,11 +24,6 @@ const shown: readonly (readonly [Measure, keyof AtK])[] = [
 /** NaN is null in JSON. */
 function isMeasured(estimate: Estimate | undefined): estimate is Estimate {
   return estimate !== undefined && Number.isFinite(estimate.mean);
-}
-
-function estimateCell(estimate: Estimate | undefined): string {
-  if (!isMeasured(estimate)) return "<td>–</td>";
-  return `<td>${fraction(estimate.mean)} <small>${fraction(estimate.low)}–${fraction(estimate.high)}</small></td>`;
 }
 
 /** "after…" minus its "before…" twin, where both are there: the same name with the word exchanged. */
@@ -56,7 +51,7 @@ export function scoresHtml(run: RunDirectory): string {
   ];
   const rows = shown.flatMap(([measure, statistic]) => {
     const estimates = run.evaluations.map(({ report }) => report.measures[measure]?.[statistic]);
-    if (!estimates.some(isMeasured)) return [];
+    if (!estimates.some(isShown)) return [];
     const changes = twins.map(({ before, after }) => {
       const [from, to] = [estimates[before], estimates[after]];
       return changeCell(isMeasured(from) && isMeasured(to) ? to.mean - from.mean : Number.NaN);
@@ -73,7 +68,14 @@ ${cost("episodes not judged", (report) => report.numUnjudged)}
 ${cost("subagents per episode", (report) => report.statistics.numSubagents)}
 ${cost("lead turns", (report) => report.statistics.leadTurns)}
 ${cost("sampled tokens per episode", (report) => report.statistics.sampledTokens)}
-</tbody></table></div><p><small>The small range is the 95 % bootstrap interval over questions.</small></p>`;
+</tbody></table></div><p><small>The small range is the 95 % bootstrap interval over questions.</small></p>${unjudgedNote(run)}`;
+}
+
+function unjudgedNote({ evaluations }: RunDirectory): string {
+  const lacking = evaluations.filter(({ report }) => report.numUnjudged > 0);
+  if (lacking.length === 0) return "";
+  const counts = lacking.map(({ name, report }) => `${name}: ${report.numUnjudged} of ${report.numEpisodes}`);
+  return `<p class="bad">Episodes not judged: ${escapeHtml(counts.join(", "))}. ${boundsMeaning}</p>`;
 }
 
 /** Held-out rows of the training loop: first against last evaluation. */

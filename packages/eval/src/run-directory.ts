@@ -127,7 +127,10 @@ export async function listEvaluations(directory: string): Promise<string[]> {
 
 /** @throws WS_IO when the folder is missing, WS_CORRUPT_FILE or WS_INVALID_ARGUMENT with file and line */
 export async function readRunDirectory(directory: string, maxTraces = 32): Promise<RunDirectory> {
-  await atBoundary("WS_IO", "readRunDirectory", () => readdir(directory));
+  await readdir(directory).catch((error: unknown) => {
+    const message = `${directory}: no run folder that can be read (${errorMessage(error)})`;
+    throw new WideSeekError("WS_IO", message, { op: "readRunDirectory", cause: error });
+  });
   const evaluations: RunDirectory["evaluations"] = [];
   const sweeps: RunDirectory["sweeps"] = [];
   const evalDirectory = join(directory, "eval");

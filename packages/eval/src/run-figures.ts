@@ -1,9 +1,8 @@
 // Figures and tables over several runs: curves of their sweeps, bars of their scores. Owns which are drawn, no files.
 import { WideSeekError } from "@wideseek/spec";
 import { barChart } from "./bar-chart.ts";
-import type { Estimate } from "./bootstrap.ts";
 import { markdownTable } from "./markdown.ts";
-import { fraction, measureTitle } from "./measure-names.ts";
+import { boundsMeaning, boundsText, fraction, isShown, measureTitle } from "./measure-names.ts";
 import type { AtK, Measure } from "./metrics.ts";
 import { type RunDirectory, readRunDirectory } from "./run-directory.ts";
 import { type SweepCurve, type SweepParameter, sweepChart, sweepTable } from "./sweep.ts";
@@ -70,7 +69,7 @@ function scoreFigures(runs: readonly RunDirectory[]): RunFigure[] {
   if (scored.length === 0) return [];
   const samples = scored[0]?.report.samples ?? 0;
   const measured = shown.filter(([measure, statistic]) =>
-    scored.some(({ report }) => isMeasured(report.measures[measure]?.[statistic])),
+    scored.some(({ report }) => isShown(report.measures[measure]?.[statistic])),
   );
   const groups = measured.map(([measure, statistic]) => ({
     name: measureTitle(measure, statistic, samples),
@@ -83,18 +82,15 @@ function scoreFigures(runs: readonly RunDirectory[]): RunFigure[] {
     label,
     ...measured.map(([measure, statistic]) => {
       const estimate = report.measures[measure]?.[statistic];
-      return isMeasured(estimate)
-        ? `${fraction(estimate.mean)} (${fraction(estimate.low)}–${fraction(estimate.high)})`
-        : "–";
+      if (!isShown(estimate)) return "–";
+      const { mean, low, high, bounds } = estimate;
+      const score = Number.isFinite(mean) ? `${fraction(mean)} (${fraction(low)}–${fraction(high)})` : "–";
+      return bounds ? `${score} ${boundsText(bounds)}` : score;
     }),
     String(report.numTasks),
   ]);
   const head = ["run", ...groups.map(({ name }) => name), "questions"];
+  const note = scored.some(({ report }) => report.numUnjudged > 0) ? `\n${boundsMeaning}\n` : "";
   const svg = barChart({ title: "Held-out scores", yLabel: "score, 95 % interval over questions", groups });
-  return [{ name: "scores", svg, table: markdownTable([head, ...rows]) }];
-}
-
-/** NaN is null in JSON. */
-function isMeasured(estimate: Estimate | undefined): estimate is Estimate {
-  return estimate !== undefined && Number.isFinite(estimate.mean);
+  return [{ name: "scores", svg, table: `${markdownTable([head, ...rows])}${note}` }];
 }

@@ -10,13 +10,13 @@ function formatNumber(value: unknown): string {
 
 function rewardTerms(reward: RewardBreakdown): [string, unknown][] {
   return [
-    ["total", reward.total],
     ["score", reward.score],
     ...(reward.table ? Object.entries(reward.table) : []),
     ...(reward.qa ? Object.entries(reward.qa) : []),
     ["format reward", reward.formatReward],
     ["tool reward", reward.toolReward],
     ["length penalty", reward.lengthPenalty],
+    ["reward (score and terms)", reward.total],
   ];
 }
 
@@ -74,10 +74,17 @@ ${errors ? `<ul class="bad">${errors}</ul>` : ""}${agent.segments.map(segmentHtm
 </details>`;
 }
 
-export function traceHtml(trace: EpisodeTrace): string {
+/** What the reward adds to the score is for training only, so it has its name. */
+function badgeHtml({ judged, score, total }: RewardBreakdown): string {
+  if (!judged) return '<span class="score bad">not judged</span>';
+  return `<span class="score">score ${formatNumber(score)}</span> <small>reward ${formatNumber(total)}</small>`;
+}
+
+/** `isTraining`: the episode has a step that means something. */
+export function traceHtml(trace: EpisodeTrace, isTraining: boolean): string {
   const numSubagents = trace.agents.filter((agent) => agent.role === "subagent").length;
   const title = `${trace.task.instanceId} #${trace.sample}`;
-  return `<details class="episode"><summary><span class="score">${formatNumber(trace.reward.total)}</span> <b>${escapeHtml(title)}</b> <small>step ${trace.step} · ${trace.workflow === "mas" ? `${numSubagents} subagents` : "single agent"} · ${trace.seconds.toFixed(1)} s</small><br>${escapeHtml(trace.task.question)}</summary>
+  return `<details class="episode"><summary>${badgeHtml(trace.reward)} <b>${escapeHtml(title)}</b> <small>${isTraining ? `step ${trace.step} · ` : ""}${trace.workflow === "mas" ? `${numSubagents} subagents` : "single agent"} · ${trace.seconds.toFixed(1)} s</small><br>${escapeHtml(trace.task.question)}</summary>
 ${rewardHtml(trace)}
 <details class="answer"><summary>answer</summary><pre>${escapeHtml(trace.agents[0]?.answer ?? "")}</pre></details>
 ${trace.agents.map(agentHtml).join("\n")}

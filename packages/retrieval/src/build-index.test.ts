@@ -79,8 +79,19 @@ test("a finished index is left as it is, and refuses other files", async () => {
   expect(await build([corpus])).toEqual(manifest);
   await expect(build([write("d.jsonl", lines(6))])).rejects.toMatchObject({
     code: "WS_INVALID_ARGUMENT",
-    message: expect.stringContaining("name a new folder"),
+    message: expect.stringMatching(
+      /holds an index of c\.jsonl \(\d+ bytes\), not of d\.jsonl \(\d+ bytes\); name a new/,
+    ),
   });
+});
+
+test("a folder of anything else is refused and left as it is", async () => {
+  const corpus = write("c.jsonl", lines(5));
+  await expect(build([corpus], [], ".")).rejects.toMatchObject({
+    code: "WS_INVALID_ARGUMENT",
+    message: expect.stringContaining("holds other files (c.jsonl), no index; name a new folder"),
+  });
+  expect(readdirSync(directory)).toEqual(["c.jsonl"]);
 });
 
 test.each([

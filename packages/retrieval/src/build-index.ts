@@ -1,7 +1,7 @@
 // From corpus files to an index folder, in steps that each go on where they were stopped. Owns the order of steps.
-import { existsSync, mkdirSync, readdirSync, renameSync, rmSync, writeFileSync } from "node:fs";
+import { existsSync, readdirSync, renameSync, rmSync, writeFileSync } from "node:fs";
 import { basename, join } from "node:path";
-import { invalidInput, WideSeekError } from "@wideseek/spec";
+import { invalidInput, makeFolder, WideSeekError } from "@wideseek/spec";
 import { z } from "zod";
 import { type CorpusPosition, corpusBytes, readCorpus } from "./corpus-reader.ts";
 import { formatVersion, type IndexManifest, indexFiles } from "./index-files.ts";
@@ -43,6 +43,8 @@ const recordSchema = z.looseObject({
   contents: z.string(),
 });
 
+const sourceSchema = z.strictObject({ name: z.string(), bytes: z.int() });
+const sourcesSchema = z.strictObject({ passages: z.array(sourceSchema), pages: z.array(sourceSchema) });
 const positionSchema = z.strictObject({ file: z.int(), line: z.int(), byte: z.int() });
 
 /**
@@ -81,13 +83,14 @@ export async function ingest(options: BuildIndexOptions): Promise<RecordStore> {
   const { directory, passages, pages = [] } = options;
   if (passages.length === 0) throw new WideSeekError("WS_INVALID_ARGUMENT", "index: name at least one corpus file");
   const sources = { passages: passages.map(sourceOf), pages: pages.map(sourceOf) };
-  mkdirSync(directory, { recursive: true });
+  makeFolder(directory);
+  checkOwn(directory);
   const store = RecordStore.create(indexFiles(directory).store);
   try {
     const known = store.getState("sources");
     if (known === undefined) store.setState("sources", sources);
     else if (JSON.stringify(known) !== JSON.stringify(sources)) {
-      const message = `${directory}: holds an index of other files (${JSON.stringify(known)}); name a new folder`;
+      const message = `${directory}: holds an index of ${describe(known)}, not of ${describe(sources)}; name a new folder`;
       throw new WideSeekError("WS_INVALID_ARGUMENT", message);
     }
     const total = [...sources.passages, ...sources.pages].reduce((sum, { bytes }) => sum + bytes, 0);
@@ -104,6 +107,23 @@ export async function ingest(options: BuildIndexOptions): Promise<RecordStore> {
     store[Symbol.dispose]();
     throw error;
   }
+}
+
+/** An index of ours begins with its record store; a folder of anything else is not ours to write to. */
+function checkOwn(directory: string): void {
+  if (existsSync(indexFiles(directory).store)) return;
+  const [first] = readdirSync(directory);
+  if (first === undefined) return;
+  const message = `${directory}: holds other files (${first}), no index; name a new folder`;
+  throw new WideSeekError("WS_INVALID_ARGUMENT", message, { op: "buildIndex", details: { directory } });
+}
+
+/** "a.jsonl (120 bytes), pages b.jsonl (7 bytes)" */
+function describe(sources: unknown): string {
+  const { passages, pages } = sourcesSchema.parse(sources);
+  const list = (files: typeof passages): string =>
+    files.map(({ name, bytes }) => `${name} (${bytes} bytes)`).join(", ");
+  return pages.length === 0 ? list(passages) : `${list(passages)} with the pages ${list(pages)}`;
 }
 
 const sourceOf = (path: string): { name: string; bytes: number } => ({
@@ -158,7 +178,7 @@ async function writeSegments(
   numRows: number,
 ): Promise<string[]> {
   const folder = indexFiles(directory).segments;
-  mkdirSync(folder, { recursive: true });
+  makeFolder(folder);
   const finished = new Set(readdirSync(folder));
   const paths: string[] = [];
   for (let first = 0; first < numRows; first += segmentRows) {

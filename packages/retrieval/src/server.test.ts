@@ -145,7 +145,7 @@ test("a taken address is one error", async () => {
   await expect(serveRetrieval({ retriever: pool, pages: pool, limits, host: "127.0.0.1", port })).rejects.toMatchObject(
     {
       code: "WS_IO",
-      message: expect.stringContaining(`127.0.0.1:${port}`),
+      message: `127.0.0.1:${port}: cannot listen: another program listens there; take another port (--port)`,
     },
   );
 });

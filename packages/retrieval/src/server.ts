@@ -30,7 +30,9 @@ export async function serveRetrieval(options: RetrievalServerOptions): Promise<R
   try {
     await app.listen({ host, port });
   } catch (cause) {
-    throw new WideSeekError("WS_IO", `${host}:${port}: cannot listen: ${errorMessage(cause)}`, { cause });
+    const isTaken = (cause as NodeJS.ErrnoException).code === "EADDRINUSE";
+    const reason = isTaken ? "another program listens there; take another port (--port)" : errorMessage(cause);
+    throw new WideSeekError("WS_IO", `${host}:${port}: cannot listen: ${reason}`, { cause });
   }
   const address = app.server.address() as AddressInfo;
   const name = address.family === "IPv6" ? `[${address.address}]` : address.address;

@@ -24,6 +24,8 @@ interface Question<T> {
  */
 export class LlmJudge implements Judge {
   readonly name: string;
+  /** Questions put to the model, and those that a readable reply answered. */
+  readonly counts: { numAsked: number; numAnswered: number } = { numAsked: 0, numAnswered: 0 };
   readonly #model: ChatModel;
   readonly #options: LlmJudgeOptions;
 
@@ -171,11 +173,15 @@ export class LlmJudge implements Judge {
     const { maxReadings } = this.#options;
     const { instructions, data, jsonSchema, read } = question;
     let messages = judgeMessages(instructions, data);
+    this.counts.numAsked += 1;
     for (let reading = 1; ; reading += 1) {
       const isUsable = ({ text }: { text: string }): boolean => "value" in read(text);
       const reply = await this.#model.chat({ messages, jsonSchema, signal, isUsable });
       const result = read(reply.text);
-      if ("value" in result) return result.value;
+      if ("value" in result) {
+        this.counts.numAnswered += 1;
+        return result.value;
+      }
       if (reply.finishReason === "length") {
         throw new WideSeekError("WS_IO", `${this.name}: the reply was cut at the limit of tokens`, {
           op: "judge",

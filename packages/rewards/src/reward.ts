@@ -15,9 +15,9 @@ import { type TableRules, trainingRules, wideSearchRules } from "./evaluation.ts
 import { checkedJudge, judgeOp } from "./judge.ts";
 import { type RewardOptions, rewardOptionsSchema } from "./options.ts";
 import { answerExactMatch, tokenF1 } from "./qa-score.ts";
-import type { Table } from "./table.ts";
+import { normalizeColumnName, type Table } from "./table.ts";
 import { parseCsvTable, parseMarkdownTable } from "./table-parse.ts";
-import { goldColumnIndices, scoreTable, type TableOutcome } from "./table-score.ts";
+import { scoreTable, type TableOutcome } from "./table-score.ts";
 
 export type ScoreEpisodeOptions = Partial<RewardOptions> & {
   judge: Judge;
@@ -37,7 +37,7 @@ type AnswerScore = Pick<RewardBreakdown, "score" | "table" | "qa"> | { rejected:
 
 /**
  * total = score + format + tool - length penalty; 0 when the lead did not answer or its answer has not the demanded form.
- * A judge that fails makes `judged` false; an abort and wrong gold data are thrown.
+ * A judge that fails makes `judged` false and leaves what needs none, `qa`; an abort and wrong gold data are thrown.
  */
 export async function scoreEpisode(episode: Episode, options: ScoreEpisodeOptions): Promise<RewardBreakdown> {
   const { judge, signal, columnRules, onTable, ...settings } = options;
@@ -60,7 +60,9 @@ export async function scoreEpisode(episode: Episode, options: ScoreEpisodeOption
         : await scoreQaAnswer(task, answer, checked, signal);
   } catch (error) {
     if (!(error instanceof WideSeekError && error.op === judgeOp)) throw error;
-    return { ...withoutReward(error.message), judged: false };
+    // What needs no judge is known all the same.
+    const qa = task.kind === "qa" ? qaScores(task, answer) : undefined;
+    return { ...withoutReward(error.message), judged: false, ...(qa !== undefined && { qa }) };
   }
   if ("rejected" in scored) return withoutReward(scored.rejected);
 
@@ -108,7 +110,7 @@ async function scoreTableAnswer(
 function tableGold(task: TableTask, columnRules: "meaning" | "task"): { gold: Table; rules: TableRules } {
   const gold = task.answerFormat === "csv" ? parseCsvTable(task.answer) : parseMarkdownTable(task.answer, "last");
   if (gold === undefined || gold.rows.length === 0) {
-    throw new WideSeekError("WS_INVALID_ARGUMENT", `task ${task.instanceId}: its answer has no table with rows`);
+    throw new WideSeekError("WS_INVALID_ARGUMENT", `task ${task.instanceId}: answer: no table with rows`);
   }
   if (columnRules === "task" && task.evaluation !== undefined) return { gold, rules: wideSearchRules(task.evaluation) };
   const required = task.requiredColumns.length > 0 ? task.requiredColumns : gold.columns;
@@ -117,15 +119,27 @@ function tableGold(task: TableTask, columnRules: "meaning" | "task"): { gold: Ta
 
 /**
  * Finds before a run what would spoil it at the end: gold tables without rows or columns, metrics that do not exist.
- * @throws WS_INVALID_ARGUMENT, WS_CORRUPT_FILE naming the task
+ * `where` names the task in errors, e.g. "file:line".
+ * @throws WS_INVALID_ARGUMENT, WS_CORRUPT_FILE naming `where`, the field and the columns as they are written
  */
-export function checkTableTask(task: TableTask): void {
+export function checkTableTask(
+  task: TableTask,
+  where: string = `task ${task.instanceId}`,
+  columnRules: "meaning" | "task" = "task",
+): void {
   try {
-    const { gold, rules } = tableGold(task, "task");
-    goldColumnIndices(gold, rules.requiredColumns);
+    const { gold, rules } = tableGold(task, columnRules);
+    const have = new Set(gold.columns.map(normalizeColumnName));
+    const written = [...task.requiredColumns, ...task.uniqueColumns];
+    const missing = new Set(rules.requiredColumns.filter((column) => !have.has(column)));
+    if (missing.size === 0) return;
+    const names = [...missing].map((column) => written.find((name) => normalizeColumnName(name) === column) ?? column);
+    const message = `answer: the table has no column ${names.join(", ")}; it has ${gold.columns.join(", ")}`;
+    throw new WideSeekError("WS_INVALID_ARGUMENT", message, { details: { missing: names, columns: gold.columns } });
   } catch (error) {
-    if (!(error instanceof WideSeekError) || error.message.startsWith(`task ${task.instanceId}:`)) throw error;
-    throw new WideSeekError(error.code, `task ${task.instanceId}: ${error.message}`, { cause: error });
+    if (!(error instanceof WideSeekError)) throw error;
+    const message = error.message.replace(`task ${task.instanceId}: `, "");
+    throw new WideSeekError(error.code, `${where}: ${message}`, { details: error.details, cause: error });
   }
 }
 
@@ -138,7 +152,13 @@ async function scoreQaAnswer(
   const boxed = extractBoxed(answer);
   if (boxed === undefined) return { rejected: "no \\boxed{} in the answer" };
   const score = await judge.gradeAnswer(task.question, task.answers, boxed, signal);
-  return { score, qa: { exactMatch: answerExactMatch(boxed, task.answers), tokenF1: tokenF1(boxed, task.answers) } };
+  return { score, qa: qaScores(task, answer) };
+}
+
+function qaScores({ answers }: QaTask, answer: string): RewardBreakdown["qa"] {
+  const boxed = extractBoxed(answer);
+  if (boxed === undefined) return undefined;
+  return { exactMatch: answerExactMatch(boxed, answers), tokenF1: tokenF1(boxed, answers) };
 }
 
 /** 0 up to the start, 1 from the end on, linear between. */

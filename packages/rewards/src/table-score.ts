@@ -167,7 +167,7 @@ export function goldColumnIndices(gold: Table, required: readonly string[]): Map
   if (missing.length > 0) {
     throw new WideSeekError(
       "WS_INVALID_ARGUMENT",
-      `gold table: no column ${missing.join(", ")}; it has ${names.join(", ")}`,
+      `gold table: no column ${missing.join(", ")}; it has ${gold.columns.join(", ")}`,
       { details: { missing, columns: names } },
     );
   }

@@ -6,6 +6,7 @@ export * from "./edit-distance.ts";
 export * from "./episode.ts";
 export * from "./errors.ts";
 export * from "./issue.ts";
+export * from "./make-folder.ts";
 export * from "./policy.ts";
 export * from "./reward.ts";
 export * from "./slots.ts";

@@ -19,6 +19,7 @@ export interface RewardBreakdown {
   /** Table: item F1. QA: 1 when right. */
   score: number;
   table?: TableScore | undefined;
+  /** By rule, so also of an answer that was not judged. */
   qa?: { exactMatch: number; tokenF1: number } | undefined;
   formatReward: number;
   toolReward: number;

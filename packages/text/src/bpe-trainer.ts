@@ -1,7 +1,7 @@
 // Trains a byte-level BPE vocabulary in the Qwen3 format. The `tokenizers` npm package encodes but has no trainer to configure.
-import { mkdir, writeFile } from "node:fs/promises";
+import { writeFile } from "node:fs/promises";
 import { join } from "node:path";
-import { atBoundary, WideSeekError } from "@wideseek/spec";
+import { atBoundary, makeFolder, WideSeekError } from "@wideseek/spec";
 import { byteLevelAlphabet, Tokenizer as NativeTokenizer } from "tokenizers";
 import { PairQueue } from "./pair-queue.ts";
 import {
@@ -48,7 +48,7 @@ export function trainBpe(texts: Iterable<string>, settings: BpeSettings): Tokeni
 /** Writes tokenizer.json and tokenizer_config.json. @throws WS_IO */
 export async function saveTokenizer(modelDir: string, tokenizer: TokenizerJson, chatTemplate: string): Promise<void> {
   await atBoundary("WS_IO", "saveTokenizer", async () => {
-    await mkdir(modelDir, { recursive: true });
+    makeFolder(modelDir);
     const config = qwen3TokenizerConfig(tokenizer, chatTemplate);
     await writeFile(join(modelDir, "tokenizer.json"), `${JSON.stringify(tokenizer, null, 1)}\n`);
     await writeFile(join(modelDir, "tokenizer_config.json"), `${JSON.stringify(config, null, 2)}\n`);

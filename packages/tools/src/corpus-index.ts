@@ -1,8 +1,8 @@
 // The embedded search engine: pages in SQLite with an FTS5 index ranked by BM25. Owns its database file; no server.
-import { existsSync, mkdirSync, renameSync, rmSync } from "node:fs";
+import { existsSync, renameSync, rmSync } from "node:fs";
 import { dirname } from "node:path";
 import { DatabaseSync, type StatementSync } from "node:sqlite";
-import { errorMessage, type SearchBackend, type SearchHit, WideSeekError } from "@wideseek/spec";
+import { errorMessage, makeFolder, type SearchBackend, type SearchHit, WideSeekError } from "@wideseek/spec";
 import { LRUCache } from "lru-cache";
 import { indexedText, matchExpression } from "./match-expression.ts";
 import { readPages } from "./pages.ts";
@@ -54,7 +54,7 @@ export class CorpusIndex implements SearchBackend {
   static async build(jsonlPath: string, indexPath: string): Promise<CorpusIndex> {
     const temporaryPath = `${indexPath}.building-${process.pid}`;
     try {
-      mkdirSync(dirname(indexPath), { recursive: true });
+      makeFolder(dirname(indexPath), indexPath);
       rmSync(temporaryPath, { force: true });
       (await ingest(temporaryPath, readPages(jsonlPath), jsonlPath)).close();
       renameSync(temporaryPath, indexPath);

@@ -1,5 +1,6 @@
 // Public face of the tools package.
 export { CorpusIndex } from "./corpus-index.ts";
+export { CountedBackend } from "./counted-backend.ts";
 export { HttpSearchBackend, type HttpSearchOptions } from "./http-backend.ts";
 export { type ToolOptions, type ToolOptionsInput, toolOptionsSchema } from "./options.ts";
 export { readPages } from "./pages.ts";

@@ -1,8 +1,9 @@
 // The growing files of a run: JSONL rows with a step, and the TensorBoard file made from the metrics.
 import { createReadStream } from "node:fs";
-import { type FileHandle, mkdir, open, readFile, rm, stat } from "node:fs/promises";
+import { type FileHandle, open, readFile, rm, stat } from "node:fs/promises";
 import path from "node:path";
 import { createInterface } from "node:readline";
+import { makeFolder } from "@wideseek/spec";
 import { fileVersionRecord, scalarRecord } from "./tensorboard.ts";
 
 /** Rows in the order of `step`, one JSON object a line. */
@@ -17,7 +18,7 @@ export class JsonlFile {
 
   /** Opens for appending and drops every row after `lastStep`, and a torn last line, so that rows are written once. */
   static async open(file: string, lastStep: number): Promise<JsonlFile> {
-    await mkdir(path.dirname(file), { recursive: true });
+    makeFolder(path.dirname(file));
     const handle = await open(file, "a");
     await handle.truncate(await lengthUpTo(file, lastStep));
     return new JsonlFile(file, handle);
@@ -93,7 +94,7 @@ export class EventFile {
 
   static async create(directory: string, rows: readonly MetricsRow[]): Promise<EventFile> {
     await rm(directory, { recursive: true, force: true });
-    await mkdir(directory, { recursive: true });
+    makeFolder(directory);
     const seconds = Date.now() / 1000;
     const handle = await open(path.join(directory, `events.out.tfevents.${Math.floor(seconds)}.wideseek`), "a");
     const file = new EventFile(handle);

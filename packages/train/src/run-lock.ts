@@ -2,9 +2,8 @@
 import { readFile, realpath, rename, rm, writeFile } from "node:fs/promises";
 import { hostname } from "node:os";
 import path from "node:path";
-import { atBoundary, WideSeekError } from "@wideseek/spec";
+import { atBoundary, makeFolder, removeIfEmpty, WideSeekError } from "@wideseek/spec";
 import { z } from "zod";
-import { makeFolder, removeIfEmpty } from "./new-folder.ts";
 
 const LOCK_FILE = "run.lock";
 
@@ -29,7 +28,7 @@ export class RunLock implements AsyncDisposable {
    * @throws WS_INVALID_STATE when another process writes there, WS_IO when the folder cannot be made or written
    */
   static async take(directory: string): Promise<RunLock> {
-    const made = await makeFolder(directory);
+    const made = makeFolder(directory, `run folder ${directory} (--run-dir)`);
     return await atBoundary("WS_IO", `run folder ${directory} (--run-dir)`, async () => {
       const file = path.join(await realpath(directory), LOCK_FILE);
       while (!(await create(file))) {
@@ -46,7 +45,7 @@ export class RunLock implements AsyncDisposable {
   async [Symbol.asyncDispose](): Promise<void> {
     if (!held.delete(this.file)) return;
     await rm(this.file, { force: true });
-    await removeIfEmpty(this.#made);
+    removeIfEmpty(this.#made);
   }
 }
 

@@ -1,7 +1,7 @@
 // Where a run stands on disk: atomic checkpoints and how to find the newest whole one. Owns no weights.
 import { mkdir, open, readdir, readFile, rename, rm, stat, writeFile } from "node:fs/promises";
 import path from "node:path";
-import { atBoundary, type Trainer, WideSeekError } from "@wideseek/spec";
+import { atBoundary, makeFolder, type Trainer, WideSeekError } from "@wideseek/spec";
 import { z } from "zod";
 import { noRollouts, readRollouts, type StoredRollouts, writeRollouts } from "./rollout-store.ts";
 
@@ -37,7 +37,7 @@ export async function saveCheckpoint(
   return await atBoundary("WS_IO", "saveCheckpoint", async () => {
     const name = checkpointName(state.step);
     const temporary = path.join(directory, `${TEMPORARY}${name}`);
-    await mkdir(directory, { recursive: true });
+    makeFolder(directory);
     await rm(temporary, { recursive: true, force: true });
     await mkdir(temporary);
     await trainer.saveCheckpoint(path.join(temporary, "policy"));

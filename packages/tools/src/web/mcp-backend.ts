@@ -234,7 +234,9 @@ export class McpBackend implements SearchBackend {
     const { server } = this.#options;
     const where = server.transport === "stdio" ? server.command : new URL(server.url).host;
     const stderr = this.#stderr.trim() === "" ? "" : `; it wrote: ${this.#stderr.trim().slice(-500)}`;
-    return new WideSeekError("WS_IO", this.#redact(`MCP server ${where}: ${errorMessage(error)}${stderr}`), {
+    const isMissing = server.transport === "stdio" && (error as NodeJS.ErrnoException).code === "ENOENT";
+    const reason = isMissing ? "no such program; see data.mcp.server.command" : errorMessage(error);
+    return new WideSeekError("WS_IO", this.#redact(`MCP server ${where}: ${reason}${stderr}`), {
       op: "mcp",
     });
   }

@@ -1,8 +1,8 @@
 // Everything that was looked up in a run, in a file that a second run answers from. Owns the file and what "the same"
 // means; looks nothing up.
-import { closeSync, ftruncateSync, mkdirSync, openSync, readSync, writeSync } from "node:fs";
+import { closeSync, ftruncateSync, openSync, readSync, writeSync } from "node:fs";
 import { dirname } from "node:path";
-import { errorMessage, type SearchBackend, type SearchHit, WideSeekError } from "@wideseek/spec";
+import { errorMessage, makeFolder, type SearchBackend, type SearchHit, WideSeekError } from "@wideseek/spec";
 import { z } from "zod";
 
 const hitSchema = z.object({ url: z.string(), title: z.string(), contents: z.string() });
@@ -172,7 +172,7 @@ class RecordingFile {
   static open(path: string, mode: "record" | "replay"): RecordingFile {
     let file: number | undefined;
     try {
-      if (mode === "record") mkdirSync(dirname(path), { recursive: true });
+      if (mode === "record") makeFolder(dirname(path), path);
       file = openSync(path, mode === "record" ? "a+" : "r");
       const recording = new RecordingFile(path, file);
       recording.#read();
