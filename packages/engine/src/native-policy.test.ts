@@ -57,6 +57,25 @@ describe("generation", () => {
     await expect(policy.generate(tinyRequest({ signal: controller.signal }))).rejects.toBe(reason);
   });
 
+  test("1,024 requests in flight that the cache cannot hold together all end, each with the tokens it gets alone", async () => {
+    const numRequests = 1024;
+    await using policy = await tinyPolicy({ kvCacheTokens: 2048, maxBatchTokens: 256 });
+    const requests = Array.from({ length: numRequests }, (_, index) =>
+      tinyRequest({
+        promptIds: Int32Array.from({ length: 1 + (index % 40) }, (_, at) => (at < 16 ? at : index + at) % 50),
+        seed: BigInt(index),
+        maxNewTokens: 1 + (index % 7),
+      }),
+    );
+    const completions = await Promise.all(requests.map((request) => policy.generate(request)));
+    for (let index = 0; index < numRequests; index += 97) {
+      const { tokenIds, logprobs } = await policy.generate(requests[index] as (typeof requests)[number]);
+      expect(completions[index]).toMatchObject({ tokenIds, logprobs });
+    }
+    expect(completions.map(({ tokenIds }) => tokenIds.length)).toEqual(requests.map((request) => request.maxNewTokens));
+    expect((await policy.stats()).numBlocksUsed).toBe(0);
+  });
+
   test("what onToken throws rejects its own request only", async () => {
     await using policy = await tinyPolicy();
     const failure = new Error("callback");
