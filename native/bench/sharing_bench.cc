@@ -7,14 +7,12 @@
 // --divide N: all prompts, turns and tool responses are N times as short.
 #include <algorithm>
 #include <cstdio>
-#include <cstdlib>
-#include <exception>
-#include <map>
 #include <memory>
 #include <string>
 #include <utility>
 #include <vector>
 
+#include "bench/options.h"
 #include "bench/shapes.h"
 #include "infer/generator.h"
 
@@ -208,40 +206,25 @@ void run(const Options& options, Backend& backend, Model& model) {
 
 Options parse(int argc, char** argv) {
   Options options;
-  const std::map<std::string, int64_t*> numbers{{"--threads", &options.threads},
-                                                {"--rounds", &options.rounds},
-                                                {"--group", &options.group},
-                                                {"--divide", &options.divide}};
-  const std::map<std::string, std::string*> texts{{"--device", &options.device}, {"--shape", &options.shape}};
-  for (int i = 1; i < argc; i += 2) {
-    const std::string name = argv[i];
-    WS_CHECK(i + 1 < argc, kInvalidArgument, "sharing_bench", name + " needs a value");
-    if (const auto found = numbers.find(name); found != numbers.end()) {
-      *found->second = std::atoll(argv[i + 1]);
-      WS_CHECK(*found->second > 0, kInvalidArgument, "sharing_bench", name + " " + argv[i + 1]);
-      continue;
-    }
-    const auto text = texts.find(name);
-    WS_CHECK(text != texts.end(), kInvalidArgument, "sharing_bench", "no option " + name);
-    *text->second = argv[i + 1];
-  }
+  bench::read_options("sharing_bench", argc, argv,
+                      {{{"--threads", &options.threads},
+                        {"--rounds", &options.rounds},
+                        {"--group", &options.group},
+                        {"--divide", &options.divide}},
+                       {{"--device", &options.device}, {"--shape", &options.shape}},
+                       {},
+                       1});
   return options;
 }
 
 }  // namespace
 
 int main(int argc, char** argv) {
-  try {
+  return bench::run_program([&] {
     const Options options = parse(argc, argv);
-    const bool on_gpu = options.device == "cuda";
-    const std::unique_ptr<Backend> backend =
-        create_backend(options.device, static_cast<int>(options.threads), on_gpu ? DType::kBFloat16 : DType::kFloat32);
+    const std::unique_ptr<Backend> backend = bench::backend_of(options.device, options.threads);
     Model model(*backend, bench::config_of(options.shape), backend->activation_dtype());
     bench::fill_weights(*backend, model);
     run(options, *backend, model);
-    return 0;
-  } catch (const std::exception& error) {
-    std::fprintf(stderr, "%s\n", error.what());
-    return 1;
-  }
+  });
 }

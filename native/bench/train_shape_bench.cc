@@ -7,14 +7,12 @@
 // attention over one sequence of N tokens.
 #include <algorithm>
 #include <cstdio>
-#include <cstdlib>
-#include <exception>
 #include <functional>
-#include <map>
 #include <string>
 #include <vector>
 
 #include "base/rng.h"
+#include "bench/options.h"
 #include "bench/shapes.h"
 #include "train/trainer.h"
 
@@ -208,29 +206,15 @@ void measure_training(const Options& options, Backend& backend) {
 
 Options parse(int argc, char** argv) {
   Options options;
-  const std::map<std::string, int64_t*> numbers{{"--tokens", &options.tokens},
-                                                {"--sequences", &options.sequences},
-                                                {"--repeats", &options.repeats},
-                                                {"--threads", &options.threads},
-                                                {"--attention", &options.attention}};
-  const std::map<std::string, bool*> switches{{"--ceilings", &options.ceilings}};
-  const std::map<std::string, std::string*> texts{
-      {"--device", &options.device}, {"--shape", &options.shape}, {"--recompute", &options.recompute}};
-  for (int i = 1; i < argc; i += 2) {
-    const std::string name = argv[i];
-    WS_CHECK(i + 1 < argc, kInvalidArgument, "train_shape_bench", name + " needs a value");
-    const std::string value = argv[i + 1];
-    if (const auto found = numbers.find(name); found != numbers.end()) {
-      *found->second = std::atoll(value.c_str());
-      WS_CHECK(*found->second >= 0, kInvalidArgument, "train_shape_bench", name + " " + value);
-    } else if (const auto on = switches.find(name); on != switches.end()) {
-      *on->second = value == "1";
-    } else {
-      const auto text = texts.find(name);
-      WS_CHECK(text != texts.end(), kInvalidArgument, "train_shape_bench", "no option " + name);
-      *text->second = value;
-    }
-  }
+  bench::read_options(
+      "train_shape_bench", argc, argv,
+      {{{"--tokens", &options.tokens},
+        {"--sequences", &options.sequences},
+        {"--repeats", &options.repeats},
+        {"--threads", &options.threads},
+        {"--attention", &options.attention}},
+       {{"--device", &options.device}, {"--shape", &options.shape}, {"--recompute", &options.recompute}},
+       {{"--ceilings", &options.ceilings}}});
   WS_CHECK(options.tokens > 0 && options.sequences > 0 && options.repeats > 0, kInvalidArgument, "train_shape_bench",
            "--tokens, --sequences and --repeats must be at least 1");
   return options;
@@ -239,17 +223,12 @@ Options parse(int argc, char** argv) {
 }  // namespace
 
 int main(int argc, char** argv) {
-  try {
+  return bench::run_program([&] {
     const Options options = parse(argc, argv);
     const bool on_gpu = options.device == "cuda";
-    const std::unique_ptr<Backend> backend =
-        create_backend(options.device, static_cast<int>(options.threads), on_gpu ? DType::kBFloat16 : DType::kFloat32);
+    const std::unique_ptr<Backend> backend = bench::backend_of(options.device, options.threads);
     if (options.ceilings) measure_ceilings(*backend, on_gpu);
     if (options.attention > 0) measure_attention(*backend, options.attention);
     if (options.shape != "none") measure_training(options, *backend);
-    return 0;
-  } catch (const std::exception& error) {
-    std::fprintf(stderr, "%s\n", error.what());
-    return 1;
-  }
+  });
 }

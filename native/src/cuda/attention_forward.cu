@@ -8,7 +8,7 @@
 
 #include <cmath>
 
-#include "cuda/attention_merge.h"
+#include "cuda/attention_call.h"
 #include "cuda/attention_span.h"
 
 namespace wideseek::cuda {
@@ -18,18 +18,7 @@ constexpr int kKeys = 64;  // of a step
 constexpr int kRowTiles = kTileRows / 16 / kAttentionWarps;
 constexpr int kKeyColumns = kKeys / 8;
 
-struct Call {
-  BF16* out;
-  float* lse;
-  const BF16* qkv;
-  const BF16* keys;
-  const BF16* values;
-  const QueryPart* parts;
-  const int32_t* tables;
-  Heads heads;
-  Partials partials;
-  float scale;
-};
+using Call = ForwardCall;
 
 // Shared memory: queries, then two stages of keys and values, then merged spans if a block has several.
 template <int D>
@@ -220,25 +209,12 @@ int64_t tensor_forward_shared_bytes(int64_t head_dim, bool merges_spans) {
 
 void tensor_attention_forward(Stream stream, TypedPointer out, float* lse, ConstTypedPointer qkv, const KvBlocks& cache,
                               const CudaAttentionPlan& plan, float* scratch) {
-  const Heads& heads = plan.heads();
-  const QueryParts& parts = plan.query_parts();
-  Call call{static_cast<BF16*>(out.data),
-            lse,
-            static_cast<const BF16*>(qkv.data),
-            static_cast<const BF16*>(cache.keys.data),
-            static_cast<const BF16*>(cache.values.data),
-            nullptr,
-            plan.query_tiles().tables,
-            heads,
-            {scratch, heads.num_kv_heads},
-            1.0f / std::sqrt(static_cast<float>(heads.head_dim))};
-  for (const PartWave& wave : parts.waves) {
-    call.parts = parts.parts + wave.first_part;
-    const auto blocks = static_cast<unsigned>(wave.num_parts * heads.num_kv_heads);
-    const Launch where{blocks, kAttentionThreads, tensor_forward_shared_bytes(heads.head_dim, parts.merges_inside)};
-    launch(heads.head_dim == 64 ? forward_kernel<64> : forward_kernel<128>, where, stream, call);
-    merge_partials(stream, call.out, lse, call.partials, plan, wave);
-  }
+  run_forward_waves(
+      stream, out, lse, qkv, cache, plan, scratch, [&](const Call& call, unsigned blocks, bool merges_inside) {
+        const int64_t head_dim = call.heads.head_dim;
+        launch(head_dim == 64 ? forward_kernel<64> : forward_kernel<128>,
+               {blocks, kAttentionThreads, tensor_forward_shared_bytes(head_dim, merges_inside)}, stream, call);
+      });
 }
 
 }  // namespace wideseek::cuda

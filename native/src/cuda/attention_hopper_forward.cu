@@ -8,8 +8,8 @@
 
 #include <cmath>
 
+#include "cuda/attention_call.h"
 #include "cuda/attention_hopper.h"
-#include "cuda/attention_merge.h"
 #include "cuda/attention_span.h"
 
 namespace wideseek::cuda {
@@ -18,18 +18,7 @@ namespace {
 constexpr int kKeyColumns = kRingKeys / 8;
 constexpr int kSpanSteps = kSpanKeys / kRingKeys;
 
-struct Call {
-  BF16* out;
-  float* lse;
-  const BF16* qkv;
-  const BF16* keys;
-  const BF16* values;
-  const QueryPart* parts;
-  const int32_t* tables;
-  Heads heads;
-  Partials partials;
-  float scale;
-};
+using Call = ForwardCall;
 
 // Shared memory: queries, then the ring of keys and values, then merged spans if a block has several.
 template <int D>
@@ -252,28 +241,14 @@ constexpr int64_t shared_bytes(bool merges_spans) {
 
 void hopper_attention_forward(Stream stream, TypedPointer out, float* lse, ConstTypedPointer qkv, const KvBlocks& cache,
                               const CudaAttentionPlan& plan, float* scratch) {
-  const Heads& heads = plan.heads();
-  const QueryParts& parts = plan.query_parts();
-  Call call{static_cast<BF16*>(out.data),
-            lse,
-            static_cast<const BF16*>(qkv.data),
-            static_cast<const BF16*>(cache.keys.data),
-            static_cast<const BF16*>(cache.values.data),
-            nullptr,
-            plan.query_tiles().tables,
-            heads,
-            {scratch, heads.num_kv_heads},
-            1.0f / std::sqrt(static_cast<float>(heads.head_dim))};
-  for (const PartWave& wave : parts.waves) {
-    call.parts = parts.parts + wave.first_part;
-    const auto blocks = static_cast<unsigned>(wave.num_parts * heads.num_kv_heads);
-    if (heads.head_dim == 64) {
-      launch_early(forward_kernel<64>, {blocks, kHopperThreads, shared_bytes<64>(parts.merges_inside)}, stream, call);
-    } else {
-      launch_early(forward_kernel<128>, {blocks, kHopperThreads, shared_bytes<128>(parts.merges_inside)}, stream, call);
-    }
-    merge_partials(stream, call.out, lse, call.partials, plan, wave);
-  }
+  run_forward_waves(
+      stream, out, lse, qkv, cache, plan, scratch, [&](const Call& call, unsigned blocks, bool merges_inside) {
+        if (call.heads.head_dim == 64) {
+          launch_early(forward_kernel<64>, {blocks, kHopperThreads, shared_bytes<64>(merges_inside)}, stream, call);
+        } else {
+          launch_early(forward_kernel<128>, {blocks, kHopperThreads, shared_bytes<128>(merges_inside)}, stream, call);
+        }
+      });
 }
 
 }  // namespace wideseek::cuda
